@@ -1,0 +1,1 @@
+"""dsave: a distributed saver that writes TensorFlow SavedModels."""

@@ -1,0 +1,1 @@
+"""What is saved: values, no behaviour."""

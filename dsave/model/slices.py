@@ -1,0 +1,77 @@
+"""Boxes in a tensor: the only place that does index arithmetic.
+
+A box is half-open in every axis: `starts[i] <= index < starts[i] + lengths[i]`.
+The text form is TensorFlow's `shape_and_slices` (tensorflow/core/framework/tensor_slice.cc).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Box:
+    """A box in a tensor, one start and one length (both in elements) for each axis."""
+
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> "Box":
+        """The box that is all of a tensor of this shape."""
+        return cls((0,) * len(shape), tuple(shape))
+
+    @property
+    def size(self) -> int:
+        """Elements in the box."""
+        return math.prod(self.lengths)
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        """The box as a numpy index."""
+        return tuple(
+            slice(start, start + length)
+            for start, length in zip(self.starts, self.lengths, strict=True)
+        )
+
+    def covers(self, shape: Sequence[int]) -> bool:
+        """Whether the box is all of a tensor of this shape."""
+        return self == Box.whole(shape)
+
+    def overlap(self, other: "Box") -> "Box | None":
+        """The part that both boxes have, or None if they share no element."""
+        starts = tuple(max(a, b) for a, b in zip(self.starts, other.starts, strict=True))
+        stops = (
+            min(a + n, b + m)
+            for a, n, b, m in zip(
+                self.starts, self.lengths, other.starts, other.lengths, strict=True
+            )
+        )
+        lengths = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
+        if any(length <= 0 for length in lengths):
+            return None
+        return Box(starts, lengths)
+
+    def within(self, outer: "Box") -> "Box":
+        """The same box, counted from the corner of `outer`."""
+        return Box(
+            tuple(a - b for a, b in zip(self.starts, outer.starts, strict=True)), self.lengths
+        )
+
+    def spec(self, shape: Sequence[int]) -> str:
+        """TensorFlow's text for this box of a tensor of this shape, all extents explicit."""
+        extents = ":".join(
+            f"{start},{length}" for start, length in zip(self.starts, self.lengths, strict=True)
+        )
+        return " ".join([*map(str, shape), extents])
+
+
+def partition(size: int, parts: int) -> list[tuple[int, int]]:
+    """Cut `size` rows in `parts` runs (start, length); the first ones get the remainder.
+
+    Requires: 0 < parts <= size, so that no run is empty.
+    """
+    base, extra = divmod(size, parts)
+    lengths = [base + (part < extra) for part in range(parts)]
+    starts = [sum(lengths[:part]) for part in range(parts)]
+    return list(zip(starts, lengths, strict=True))

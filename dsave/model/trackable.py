@@ -1,0 +1,122 @@
+"""The object tree: modules, lists, tuples and dicts that lead to variables.
+
+Nodes are numbered breadth first from the root. An object that is reachable by two names is
+one node, and its checkpoint key is the first path to it
+(tensorflow/python/checkpoint/graph_view.py, trackable_utils.py).
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dsave.errors import ModelError, OptionTypeError
+from dsave.model.variable import Variable
+
+_VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
+
+
+class Module:
+    """A plain container: its attributes are what is saved. Subclass it for models.
+
+    Attributes that are variables, modules, or lists, tuples and dicts that hold some, are
+    saved under their names. All others (numbers, arrays, strings) are not part of the model.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One object of the tree.
+
+    `children` are (local name, node id) in order. `path` is the names that lead from the
+    root, the first ones found.
+    """
+
+    value: object
+    path: tuple[str, ...]
+    children: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectGraph:
+    """All objects of a model, breadth first; node 0 is the root."""
+
+    nodes: tuple[Node, ...]
+
+    def variables(self) -> Iterator[tuple[int, str, Variable]]:
+        """(node id, checkpoint key, variable) of each variable, in node order."""
+        for node_id, node in enumerate(self.nodes):
+            if isinstance(node.value, Variable):
+                yield node_id, checkpoint_key(node.path), node.value
+
+
+def checkpoint_key(path: tuple[str, ...]) -> str:
+    """The key of the variable at `path`: its names escaped, joined, and the value's suffix."""
+    return "/".join([*map(_escaped, path), _VALUE_SUFFIX])
+
+
+def _escaped(name: str) -> str:
+    return name.replace(".", "..").replace("/", ".S")
+
+
+def trace(root: object) -> ObjectGraph:
+    """Walk the objects below `root`.
+
+    Raises:
+        OptionTypeError: `root` is not a Module.
+        ModelError: an attribute named `signatures`, or a dict with a key that is not a str.
+    """
+    if not isinstance(root, Module):
+        raise OptionTypeError("model", f"a dsave.Module is wanted, got a {type(root).__name__}")
+    if "signatures" in vars(root):
+        raise ModelError(
+            "signatures",
+            "this attribute of the model is reserved for what `save(signatures=...)` stores; "
+            "del it, or give it another name",
+        )
+    ids: dict[int, int] = {id(root): 0}
+    paths: dict[int, tuple[str, ...]] = {0: ()}
+    nodes: list[Node] = []
+    queue: deque[object] = deque([root])
+    while queue:
+        value = queue.popleft()
+        path = paths[len(nodes)]
+        children = []
+        for name, child in _members(value, path):
+            if id(child) not in ids:
+                if not _tracked(child, set()):
+                    continue
+                ids[id(child)] = len(ids)
+                paths[ids[id(child)]] = (*path, name)
+                queue.append(child)
+            children.append((name, ids[id(child)]))
+        nodes.append(Node(value, path, tuple(children)))
+    return ObjectGraph(tuple(nodes))
+
+
+def _members(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Module):
+        yield from vars(value).items()
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ModelError(
+                    "/".join(path),
+                    f"a dict that holds variables has only str keys, got {key!r}",
+                )
+            yield key, item
+    elif isinstance(value, list | tuple):
+        yield from ((str(index), item) for index, item in enumerate(value))
+
+
+def _tracked(value: object, seen: set[int]) -> bool:
+    """Whether the value is a variable or a module, or a container that leads to one."""
+    if isinstance(value, Variable | Module):
+        return True
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        return any(_tracked(item, seen) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_tracked(item, seen) for item in value)
+    return False

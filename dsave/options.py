@@ -1,0 +1,126 @@
+"""What a caller may ask of a save: `SaveOptions` and `VariablePolicy`, checked once, frozen.
+
+Source: `tf.saved_model.SaveOptions` and `tf.saved_model.experimental.VariablePolicy`,
+TensorFlow 2.21, python/saved_model/save_options.py.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from dsave.errors import OptionError, OptionTypeError
+
+
+class VariablePolicy(enum.Enum):
+    """How a saved model describes variables."""
+
+    NONE = None
+    """Distributed variables are saved as one variable, with no device attached."""
+
+    SAVE_VARIABLE_DEVICES = "save_variable_devices"
+    """Also the device that each variable is on."""
+
+    EXPAND_DISTRIBUTED_VARIABLES = "expand_distributed_variables"
+    """Also the components of distributed variables, and their devices."""
+
+    @property
+    def saves_devices(self) -> bool:
+        """Whether devices are saved: so under every policy but NONE, as in TensorFlow."""
+        return self is not VariablePolicy.NONE
+
+    @property
+    def expands(self) -> bool:
+        """Whether the components of distributed variables are saved."""
+        return self is VariablePolicy.EXPAND_DISTRIBUTED_VARIABLES
+
+    @classmethod
+    def from_obj(cls, obj: object) -> "VariablePolicy":
+        """The policy that `obj` names: a policy, its value string in any case, "none" or None.
+
+        Raises:
+            OptionError: `obj` names no policy.
+        """
+        if isinstance(obj, cls):
+            return obj
+        if obj is None:
+            return cls.NONE
+        text = obj.lower() if isinstance(obj, str) else None
+        for policy in cls:
+            if text == policy.name.lower():
+                return policy
+        allowed = ", ".join(repr(policy.name.lower()) for policy in cls)
+        raise OptionError(
+            "experimental_variable_policy",
+            f"{obj!r} is not a variable policy; allowed are None, a VariablePolicy, "
+            f"and in any case {allowed}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveOptions:
+    """Options of `dsave.save`, named as TensorFlow names them.
+
+    Raises:
+        OptionError: a value that the option does not take.
+        OptionTypeError: a value of the wrong type.
+    """
+
+    namespace_whitelist: list[str] | None = None
+    """Namespaces (`Namespace>Op`) that the graph may use. None allows none of them."""
+
+    save_debug_info: bool = False
+    """Write `debug/saved_model_debug_info.pb`, the stack traces of the graph's nodes."""
+
+    function_aliases: Mapping[str, object] | None = None
+    """Names to store for functions."""
+
+    experimental_io_device: str | None = None
+    """The device whose host does all file access; None: the `CPU:0` of each variable's host."""
+
+    experimental_variable_policy: VariablePolicy | str | None = field(default=VariablePolicy.NONE)
+    """A `VariablePolicy`, or its value string in any case."""
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the frozen dataclass is normalised once, here
+        set_field(
+            self,
+            "experimental_variable_policy",
+            VariablePolicy.from_obj(self.experimental_variable_policy),
+        )
+        set_field(self, "namespace_whitelist", _namespaces(self.namespace_whitelist))
+        if self.experimental_io_device is not None and not isinstance(
+            self.experimental_io_device, str
+        ):
+            raise OptionTypeError(
+                "experimental_io_device",
+                f"a device string or None is wanted, got {self.experimental_io_device!r}",
+            )
+        aliases = {} if self.function_aliases is None else self.function_aliases
+        if not isinstance(aliases, Mapping):
+            raise OptionTypeError(
+                "function_aliases", f"a dict from alias to function is wanted, got {aliases!r}"
+            )
+        set_field(self, "function_aliases", MappingProxyType(dict(aliases)))
+
+    @property
+    def variable_policy(self) -> VariablePolicy:
+        """The policy, always as a `VariablePolicy`."""
+        return VariablePolicy.from_obj(self.experimental_variable_policy)
+
+
+def _namespaces(given: object) -> list[str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        raise OptionTypeError(
+            "namespace_whitelist",
+            f"a list of str or None is wanted, got {given!r} of type {type(given).__name__}",
+        )
+    for namespace in given:
+        if not isinstance(namespace, str):
+            raise OptionError(
+                "namespace_whitelist",
+                f"each namespace is a str, got {namespace!r} of type {type(namespace).__name__}",
+            )
+    return list(given)

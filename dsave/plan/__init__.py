@@ -1,0 +1,1 @@
+"""Decisions: facts in, decisions out."""

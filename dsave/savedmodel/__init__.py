@@ -1,0 +1,1 @@
+"""The graph metadata of a SavedModel: values in, protos out."""
