@@ -129,7 +129,7 @@ class NoSpaceError(DirectoryError):
 
 
 class NotCommittedError(DsaveError, FileNotFoundError):
-    """A directory without `saved_model.pb`: not a SavedModel, or one that was never finished."""
+    """A directory without `saved_model.pb`: not a SavedModel, or never finished."""
 
     def __init__(self, directory: str) -> None:
         super().__init__(directory)

@@ -78,7 +78,9 @@ class SaveOptions:
     experimental_io_device: str | None = None
     """The device whose host does all file access; None: the `CPU:0` of each variable's host."""
 
-    experimental_variable_policy: VariablePolicy | str | None = field(default=VariablePolicy.NONE)
+    experimental_variable_policy: VariablePolicy | str | None = field(
+        default=VariablePolicy.NONE
+    )
     """A `VariablePolicy`, or its value string in any case."""
 
     def __post_init__(self) -> None:
@@ -121,6 +123,6 @@ def _namespaces(given: object) -> list[str] | None:
         if not isinstance(namespace, str):
             raise OptionError(
                 "namespace_whitelist",
-                f"each namespace is a str, got {namespace!r} of type {type(namespace).__name__}",
+                f"each is a str, got {namespace!r} of type {type(namespace).__name__}",
             )
     return list(given)

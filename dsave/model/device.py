@@ -47,7 +47,7 @@ class DeviceSpec:
             if key in {"replica", "task"} and len(rest) == 1:
                 fields[key] = _integer(rest[0], spec)
                 continue
-            if key == "device" and len(rest) == 2:  # noqa: PLR2004
+            if key == "device" and len(rest) == 2:
                 device_type, index = rest
             elif key.upper() in _SHORT_TYPES and len(rest) <= 1:
                 device_type, index = key.upper(), rest[0] if rest else "*"
@@ -59,7 +59,8 @@ class DeviceSpec:
                 )
             if typed:
                 raise DeviceError(
-                    str(spec), "Multiple device types are not allowed while parsing the device spec"
+                    str(spec),
+                    "Multiple device types are not allowed while parsing the device spec",
                 )
             typed = True
             fields["device_type"] = device_type
@@ -70,7 +71,11 @@ class DeviceSpec:
         """The canonical name; an index without a type is dropped."""
         parts = [
             f"/{key}:{value}"
-            for key, value in (("job", self.job), ("replica", self.replica), ("task", self.task))
+            for key, value in (
+                ("job", self.job),
+                ("replica", self.replica),
+                ("task", self.task),
+            )
             if value is not None
         ]
         if self.device_type is not None:
@@ -93,12 +98,12 @@ class DeviceSpec:
 
     def make_merged_spec(self, inner: "DeviceSpec") -> "DeviceSpec":
         """This name with the parts that `inner` gives laid over it, as nested scopes do."""
-        return DeviceSpec(
-            *(
-                mine if theirs is None else theirs
-                for mine, theirs in zip(self._fields(), inner._fields(), strict=True)
-            )
-        )
+        given = {
+            name: value
+            for name, value in zip(DeviceSpec.__slots__, inner._fields(), strict=True)
+            if value is not None
+        }
+        return self.replace(**given)
 
     def matches(self, device: "DeviceSpec") -> bool:
         """Whether a whole name agrees with every part that this one gives."""
@@ -152,7 +157,9 @@ def resolve_io_host(name: str, devices: Iterable[str]) -> str:
         raise DeviceError(name, f"the calling process has one device, {local}")
     hosts = list(
         dict.fromkeys(
-            host_of(device) for device in devices if spec.matches(DeviceSpec.from_string(device))
+            host_of(device)
+            for device in devices
+            if spec.matches(DeviceSpec.from_string(device))
         )
     )
     if not hosts:

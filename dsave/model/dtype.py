@@ -81,7 +81,7 @@ _ROWS: tuple[tuple[str, int, object, bool], ...] = (
 )
 
 
-def _row(name: str, number: int, carrier: object, reassembled: bool) -> DType:  # noqa: FBT001
+def _row(name: str, number: int, carrier: object, reassembled: bool) -> DType:
     numpy = np.dtype(carrier)  # type: ignore[call-overload]
     return DType(name, number, numpy, 0 if name == "string" else numpy.itemsize, reassembled)
 

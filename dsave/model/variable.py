@@ -123,7 +123,9 @@ class ShardedVariable(Variable):
     synchronization: ClassVar[Synchronization] = Synchronization.NONE
 
 
-def aggregated(aggregation: Aggregation, arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+def aggregated(
+    aggregation: Aggregation, arrays: Sequence[NDArray[np.generic]]
+) -> NDArray[np.generic]:
     """What a sync-on-read variable with these replicas, in order, is worth.
 
     Replicas are added from the first to the last in the variable's own dtype, so that the
