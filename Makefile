@@ -45,7 +45,8 @@ format: $(VENV)/.installed-test
 
 # One environment for all: each extra is laid over it, and again when pyproject.toml changes.
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@echo "installing dsave[$*] into $(VENV); the first time this takes minutes"
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
 # An environment that is there already is kept, whoever made it.
