@@ -5,7 +5,7 @@ element on disk and in memory, as in ml_dtypes. Quantized types are carried by t
 type of the same width; only their name tells them apart, so ask for them by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -44,6 +44,10 @@ class DType:
 
     def __str__(self) -> str:
         return self.name
+
+    # Thousands of entries cross between processes with their dtypes: one number each.
+    def __reduce__(self) -> tuple[Callable[[int], "DType"], tuple[int]]:
+        return dtype_numbered, (self.number,)
 
 
 _ROWS: tuple[tuple[str, int, object, bool], ...] = (

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
@@ -75,3 +77,23 @@ def partition(size: int, parts: int) -> list[tuple[int, int]]:
     lengths = [base + (part < extra) for part in range(parts)]
     starts = [sum(lengths[:part]) for part in range(parts)]
     return list(zip(starts, lengths, strict=True))
+
+
+def first_overlap(boxes: Sequence[Box]) -> tuple[Box, Box] | None:
+    """Two of the boxes that share an element, or None. All have one rank, at least 1."""
+    if len(boxes) < 2:
+        return None
+    starts = np.array([box.starts for box in boxes], np.int64)
+    stops = starts + np.array([box.lengths for box in boxes], np.int64)
+    # Along the axis with the most cuts the fewest boxes lie side by side.
+    axis = int(np.argmax([np.unique(column).size for column in starts.T]))
+    order = np.argsort(starts[:, axis], kind="stable")
+    starts, stops = starts[order], stops[order]
+    beyond = np.searchsorted(starts[:, axis], stops[:, axis], side="left")
+    for here in np.flatnonzero(beyond > np.arange(len(boxes)) + 1):
+        others = slice(here + 1, beyond[here])
+        apart = (starts[others] >= stops[here]) | (stops[others] <= starts[here])
+        meeting = np.flatnonzero(~apart.any(axis=1))
+        if meeting.size:
+            return boxes[order[here]], boxes[order[here + 1 + meeting[0]]]
+    return None
