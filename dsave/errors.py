@@ -115,7 +115,9 @@ class DirectoryError(DsaveError, OSError):
     """A directory that a host cannot write."""
 
     def __init__(self, directory: str, host: str, problem: str) -> None:
-        super().__init__(directory, host, problem)
+        # OSError would take three fields for an errno, a message and a filename.
+        Exception.__init__(self, directory, host, problem)
+        self.filename = directory
         self.directory = directory
         self.host = host
         self.problem = problem
@@ -133,6 +135,7 @@ class NotCommittedError(DsaveError, FileNotFoundError):
 
     def __init__(self, directory: str) -> None:
         super().__init__(directory)
+        self.filename = directory
         self.directory = directory
 
     def __str__(self) -> str:
