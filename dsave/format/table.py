@@ -16,11 +16,14 @@ TensorFlow compresses nothing, but reads blocks that snappy compressed (byte 1).
 
 import numpy as np
 
-from dsave.format.coding import fixed32, varint
+from dsave.errors import CorruptionError
+from dsave.format.coding import Buffer, fixed32, read_varint, varint
 from dsave.format.crc32c import crc32c, mask
+from dsave.format.snappy import decode_snappy
 
 _BLOCK_BYTES = 262_144
 _RESTART_INTERVAL = 16
+_MAX_SHARING = 256  # times the size of a block that its keys may have
 _TRAILER_BYTES = 5
 _FOOTER_BYTES = 48
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -128,3 +131,116 @@ def _successor(a: bytes) -> bytes:
         if byte != 0xFF:
             return a[:position] + bytes((byte + 1,))
     return a
+
+
+def read_table(data: Buffer, file: str) -> list[tuple[bytes, bytes]]:
+    """All entries in order; `file` names the table in errors.
+
+    Raises:
+        CorruptionError: anything about it is not as the format says.
+    """
+    view = memoryview(data)
+    if len(view) < _FOOTER_BYTES:
+        raise CorruptionError(file, "", f"{len(view)} bytes are too short for a table")
+    footer = bytes(view[-_FOOTER_BYTES:])
+    if not footer.endswith(_MAGIC):
+        raise CorruptionError(file, "", "it does not end as a table does (bad magic number)")
+    blocks = view[:-_FOOTER_BYTES]
+    metaindex, position = _handle(footer, 0, file)
+    index, _ = _handle(footer, position, file)
+    _entries(_block(blocks, metaindex, file), file)
+    entries: list[tuple[bytes, bytes]] = []
+    end, bound = 0, b""
+    for separator, value in _entries(_block(blocks, index, file), file):
+        handle, _ = _handle(value, 0, file)
+        # In file order and apart: no block is read twice, however often it is named.
+        if handle[0] < end:
+            raise CorruptionError(file, "", f"two blocks share byte {handle[0]}")
+        end = sum(handle)
+        block = _entries(_block(blocks, handle, file), file)
+        if not block or (entries and block[0][0] <= bound) or block[-1][0] > separator:
+            raise CorruptionError(file, "", f"the block at byte {handle[0]} is out of order")
+        bound = separator
+        entries += block
+    return entries
+
+
+def _handle(data: bytes, position: int, file: str) -> tuple[tuple[int, int], int]:
+    """The handle (offset, size) at `position`, and the position after it."""
+    try:
+        offset, position = read_varint(data, position)
+        size, position = read_varint(data, position)
+    except ValueError:
+        raise CorruptionError(file, "", "the handle of a block is cut off") from None
+    return (offset, size), position
+
+
+def _block(blocks: memoryview, handle: tuple[int, int], file: str) -> bytes:
+    offset, size = handle
+    stop = offset + size
+    if stop + _TRAILER_BYTES > len(blocks):
+        raise CorruptionError(
+            file, "", f"a block of {size} bytes at byte {offset} is not in it"
+        )
+    stored = int.from_bytes(blocks[stop + 1 : stop + _TRAILER_BYTES], "little")
+    if mask(crc32c(blocks[offset : stop + 1])) != stored:
+        raise CorruptionError(file, "", f"block checksum mismatch at byte {offset}")
+    block, compression = bytes(blocks[offset:stop]), blocks[stop]
+    if compression == _SNAPPY:
+        try:
+            return decode_snappy(block)
+        except ValueError as error:
+            raise CorruptionError(file, "", f"the block at byte {offset}: {error}") from None
+    if compression != _UNCOMPRESSED:
+        raise CorruptionError(file, "", f"unknown compression {compression} at byte {offset}")
+    return block
+
+
+def _entries(block: bytes, file: str) -> list[tuple[bytes, bytes]]:
+    """The entries of a block, which must be in order and reachable from its restarts."""
+    count = int.from_bytes(block[-4:], "little")
+    end = len(block) - 4 - 4 * count
+    if count == 0 or end < 0:
+        raise CorruptionError(file, "", f"a block of {len(block)} bytes has {count} restarts")
+    entries: list[tuple[bytes, bytes]] = []
+    heads = [0] if end == 0 else []
+    key, position, unpacked = b"", 0, 0
+    while position < end:
+        start = position
+        # The restarts lie behind: three bytes are always there.
+        shared, unshared, nbytes = block[start], block[start + 1], block[start + 2]
+        position = start + 3
+        if shared | unshared | nbytes >= 0x80:
+            (shared, unshared, nbytes), position = _lengths(block, start, file)
+        middle = position + unshared
+        # Keys that share all of a long one could fill any memory.
+        unpacked += shared + unshared
+        if shared > len(key) or middle + nbytes > end or unpacked > _MAX_SHARING * len(block):
+            raise CorruptionError(file, "", f"the entry at byte {start} of a block is cut off")
+        following = key[:shared] + block[position:middle]
+        if following <= key and entries:
+            raise CorruptionError(file, repr(following), "its key is out of order")
+        if not shared:
+            heads.append(start)
+        key, position = following, middle + nbytes
+        entries.append((key, block[middle:position]))
+    restarts = np.frombuffer(block, "<u4", count, end)
+    if (
+        restarts[0]
+        or (np.diff(restarts.astype(np.int64)) <= 0).any()
+        or not (np.isin(restarts, heads).all())
+    ):
+        raise CorruptionError(file, "", "the restarts of a block are not those of its entries")
+    return entries
+
+
+def _lengths(block: bytes, position: int, file: str) -> tuple[list[int], int]:
+    """The three varints that begin an entry, and the position after them."""
+    lengths = []
+    try:
+        for _ in range(3):
+            length, position = read_varint(block, position)
+            lengths.append(length)
+    except ValueError:
+        raise CorruptionError(file, "", "an entry of a block is cut off") from None
+    return lengths, position
