@@ -27,7 +27,7 @@ Nodes = RepeatedCompositeFieldContainer[NodeDef]
 Attr = DType | bytes | int | AttrValue
 """What an attribute is made of: a dtype, a string, an integer, or the message itself."""
 
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_./-]")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_./>-]")
 _NOT_FIRST = re.compile(r"^[^A-Za-z0-9.]+")
 
 
@@ -53,12 +53,12 @@ class Names:
         return f"{wanted}_{uses}"
 
 
-def node_name(name: str, otherwise: str) -> str:
-    """`name` made a valid name of a node, or `otherwise` if nothing of it is left.
+def node_name(name: str) -> str:
+    """`name`, made a name that a node may have if it is none.
 
-    Source: `IsValidNodeName`, tensorflow/core/framework/node_def_util.cc.
+    Source: `_VALID_OP_NAME_REGEX`, tensorflow/python/framework/ops.py.
     """
-    return _NOT_FIRST.sub("", _NOT_IN_NAMES.sub("_", name)) or otherwise
+    return _NOT_FIRST.sub("", _NOT_IN_NAMES.sub("_", name)) or "unnamed"
 
 
 def set_shape(proto: TensorShapeProto, shape: Iterable[int]) -> None:

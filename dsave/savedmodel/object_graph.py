@@ -19,7 +19,7 @@ from dsave.proto.object_graph_pb2 import (
     SavedVariable,
     TrackableObjectGraph,
 )
-from dsave.savedmodel.nodes import set_shape
+from dsave.savedmodel.nodes import node_name, set_shape
 
 SIGNATURES = "signatures"
 """The root's child that maps signature keys to functions."""
@@ -70,13 +70,13 @@ def _describe(proto: SavedVariable, variable: Variable, policy: VariablePolicy) 
     proto.trainable = variable.trainable
     proto.synchronization = int(variable.synchronization)  # type: ignore[assignment]
     proto.aggregation = int(variable.aggregation)  # type: ignore[assignment]
-    proto.name = variable.name
+    proto.name = node_name(variable.name)
     if policy.saves_devices:
         proto.device = variable.device
     if lists_components(variable, policy):
         for component in variable.components:
             proto.experimental_distributed_variable_components.add(
-                name=component.name, device=component.device
+                name=node_name(component.name), device=component.device
             )
 
 

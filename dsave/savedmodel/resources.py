@@ -45,7 +45,7 @@ def add_variable(
     """Add a variable's handles and reads to the main graph."""
     resources = []
     for name, device, box in _resources(variable, policy):
-        node = names.unique(node_name(name, "variable"))
+        node = names.unique(node_name(name))
         add_node(
             nodes,
             node,
@@ -55,6 +55,7 @@ def add_variable(
             shape=shape_attr(box.lengths),
             # Sessions find a variable by this name alone, so it is as unique as the node's.
             shared_name=node.encode(),
+            debug_name=f"{node}/".encode(),
         )
         read = names.unique(f"{node}/Read/ReadVariableOp")
         add_node(nodes, read, "ReadVariableOp", (node,), device, dtype=variable.dtype)

@@ -206,7 +206,7 @@ def _add_save_function(function: FunctionDef, variables: Sequence[GraphVariable]
 
 
 def _aggregates(variable: GraphVariable, *ways: Aggregation) -> bool:
-    """Whether it is worth one of these aggregates of components, and TensorFlow can compute it."""
+    """Whether it is one of these aggregates of its components, which TensorFlow can compute."""
     described = variable.variable
     return (
         isinstance(described, SyncOnReadVariable)
