@@ -55,7 +55,7 @@ def test_what_names_no_policy_is_refused(given):
 
 def test_the_error_lists_the_policies():
     with pytest.raises(
-        OptionError, match="'none', 'save_variable_devices', 'expand_distributed_variables'$"
+        OptionError, match=r"'none', 'save_variable_devices', 'expand_distributed_variables'$"
     ):
         VariablePolicy.from_obj("expand")
 

@@ -38,9 +38,9 @@ class DeviceSpec:
         fields: dict[str, str | int | None] = {}
         typed = False
         for part in (spec or "").split("/"):
-            if not part:
-                continue
             key, *rest = part.split(":")
+            if not key:
+                continue
             if key == "job" and len(rest) == 1:
                 fields["job"] = rest[0]
                 continue

@@ -105,6 +105,8 @@ def _members(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, object
                 )
             yield key, item
     elif isinstance(value, list | tuple):
+        # A member of a namedtuple has two names, its field's first, as in TensorFlow.
+        yield from zip(getattr(value, "_fields", ()), value, strict=False)
         yield from ((str(index), item) for index, item in enumerate(value))
 
 

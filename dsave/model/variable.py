@@ -76,7 +76,7 @@ class Component:
         return host_of(self.device)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Variable:
     """One array on one device."""
 
@@ -134,7 +134,7 @@ def aggregated(
     """
     if aggregation in {Aggregation.NONE, Aggregation.ONLY_FIRST_REPLICA}:
         return arrays[0]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         total = np.asarray(reduce(np.add, arrays), dtype=arrays[0].dtype)
         if aggregation is Aggregation.MEAN:
             total = np.asarray(total / arrays[0].dtype.type(len(arrays)), arrays[0].dtype)
