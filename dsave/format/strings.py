@@ -63,7 +63,7 @@ def decode_strings(
     big_endian: bool = False,
     crc: int | None = None,
 ) -> NDArray[np.object_]:
-    """The tensor as an array of `bytes`, its lengths checked against their own checksum.
+    """The tensor as a read-only array of `bytes`, its lengths checked by their own checksum.
 
     `crc`: the entry's (unmasked), to be checked too; None: not checked.
 
@@ -93,6 +93,7 @@ def decode_strings(
     strings[:] = [
         text[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=bool(count))
     ]
+    strings.flags.writeable = False
     return strings.reshape(shape)
 
 

@@ -1,0 +1,79 @@
+"""Reading files by range: local ones are mapped, those of other fsspec URLs are fetched."""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Protocol
+
+import fsspec  # type: ignore[import-untyped]
+
+from dsave.format.coding import Buffer
+
+
+class Source(Protocol):
+    """Files, by whole names. What needs a file raises FileNotFoundError if it is missing."""
+
+    def exists(self, file: str) -> bool:
+        """Whether there is such a file."""
+
+    def size(self, file: str) -> int:
+        """Bytes in the file."""
+
+    def read(self, file: str, offset: int, nbytes: int) -> Buffer:
+        """Bytes of the file. Requires: they lie inside it."""
+
+    def close(self) -> None:
+        """Let go of the files; what `read` returned stays valid."""
+
+
+def open_source(path: str) -> Source:
+    """The source for files below this path on this machine, or below this fsspec URL."""
+    return _FetchedFiles() if "://" in path else _MappedFiles()
+
+
+class _MappedFiles:
+    def __init__(self) -> None:
+        self._maps: dict[str, memoryview] = {}
+
+    def exists(self, file: str) -> bool:
+        return Path(file).is_file()
+
+    def size(self, file: str) -> int:
+        return len(self._map(file))
+
+    def read(self, file: str, offset: int, nbytes: int) -> memoryview:
+        # The slice keeps the map alive, and an array that is made of it keeps the slice.
+        return self._map(file)[offset : offset + nbytes]
+
+    def close(self) -> None:
+        self._maps.clear()
+
+    def _map(self, name: str) -> memoryview:
+        if name not in self._maps:
+            with Path(name).open("rb") as file:
+                if os.fstat(file.fileno()).st_size:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    self._maps[name] = memoryview(mapped)
+                else:
+                    self._maps[name] = memoryview(b"")  # an empty file cannot be mapped
+        return self._maps[name]
+
+
+class _FetchedFiles:
+    def exists(self, file: str) -> bool:
+        files, path = fsspec.core.url_to_fs(file)
+        return bool(files.exists(path))
+
+    def size(self, file: str) -> int:
+        files, path = fsspec.core.url_to_fs(file)
+        return int(files.size(path))
+
+    def read(self, file: str, offset: int, nbytes: int) -> bytes:
+        if not nbytes:
+            return b""  # some stores refuse an empty range
+        files, path = fsspec.core.url_to_fs(file)
+        fetched: bytes = files.cat_file(path, offset, offset + nbytes)
+        return fetched
+
+    def close(self) -> None:
+        pass
