@@ -1,1 +1,70 @@
-"""dsave: a distributed saver that writes TensorFlow SavedModels."""
+"""dsave: a distributed saver on Ray actors that writes TensorFlow SavedModels."""
+
+from dsave.errors import (
+    ClusterError,
+    ConfigError,
+    CorruptionError,
+    DeviceError,
+    DirectoryError,
+    DsaveError,
+    DtypeError,
+    HostLostError,
+    MissingKeyError,
+    ModelError,
+    NoSpaceError,
+    NotCommittedError,
+    OptionError,
+    OptionTypeError,
+    SaveError,
+    StalledError,
+)
+from dsave.load import open  # noqa: A004 - `dsave.open` reads as what it does
+from dsave.model.cluster_spec import ClusterSpec
+from dsave.model.device import DeviceSpec
+from dsave.model.trackable import Module
+from dsave.model.variable import (
+    Aggregation,
+    MirroredVariable,
+    ShardedVariable,
+    SyncOnReadVariable,
+    Variable,
+)
+from dsave.options import SaveOptions, VariablePolicy
+from dsave.runtime.cluster import Cluster
+from dsave.runtime.result import SaveResult, ShardResult
+from dsave.save import SaveHandle, save
+
+__all__ = [
+    "Aggregation",
+    "Cluster",
+    "ClusterError",
+    "ClusterSpec",
+    "ConfigError",
+    "CorruptionError",
+    "DeviceError",
+    "DeviceSpec",
+    "DirectoryError",
+    "DsaveError",
+    "DtypeError",
+    "HostLostError",
+    "MirroredVariable",
+    "MissingKeyError",
+    "ModelError",
+    "Module",
+    "NoSpaceError",
+    "NotCommittedError",
+    "OptionError",
+    "OptionTypeError",
+    "SaveError",
+    "SaveHandle",
+    "SaveOptions",
+    "SaveResult",
+    "ShardResult",
+    "ShardedVariable",
+    "StalledError",
+    "SyncOnReadVariable",
+    "Variable",
+    "VariablePolicy",
+    "open",
+    "save",
+]

@@ -39,8 +39,7 @@ class DType:
     @property
     def is_float(self) -> bool:
         """Whether a mean of two elements is an element."""
-        kind = self.name.rstrip("0123456789")
-        return kind in {"float", "half", "double", "bfloat", "complex"} or "float" in self.name
+        return "float" in self.name or self.name.startswith("complex")
 
     def __str__(self) -> str:
         return self.name
@@ -93,10 +92,7 @@ def _row(name: str, number: int, carrier: object, reassembled: bool) -> DType:
 DTYPES: tuple[DType, ...] = tuple(_row(*row) for row in _ROWS)
 """Every dtype that can be saved, by number."""
 
-_BY_NAME: Mapping[str, DType] = MappingProxyType(
-    {dtype.name: dtype for dtype in DTYPES}
-    | {alias: dtype for dtype in DTYPES for alias in {"float16": ("half",)}.get(dtype.name, ())}
-)
+_BY_NAME: Mapping[str, DType] = MappingProxyType({dtype.name: dtype for dtype in DTYPES})
 _BY_NUMBER: Mapping[int, DType] = MappingProxyType({dtype.number: dtype for dtype in DTYPES})
 _BY_NUMPY: Mapping[np.dtype, DType] = MappingProxyType(
     # The quantized types share their carriers, so the plain integers keep them.
@@ -115,14 +111,18 @@ def dtype_of(dtype: object) -> DType:
         return dtype
     if isinstance(dtype, str) and dtype in _BY_NAME:
         return _BY_NAME[dtype]
+    if dtype is None:  # which numpy would take for float64
+        raise DtypeError("None", _problem())
     try:
         numpy = np.dtype(dtype)  # type: ignore[call-overload]
-    except TypeError:
+    except (TypeError, ValueError):
         raise DtypeError(str(dtype), _problem()) from None
-    if numpy.kind in "SU" or numpy == np.object_:
+    if numpy.kind in "SUT" or numpy == np.object_:
         return STRING
-    if numpy.names is not None and len(numpy.names) == 1 and numpy.names[0] in _BY_NAME:
-        return _BY_NAME[numpy.names[0]]  # TensorFlow's numpy face of a quantized type
+    if numpy.names is not None and len(numpy.names) == 1:
+        quantized = _BY_NAME.get(numpy.names[0])  # as TensorFlow shows these to numpy
+        if quantized is not None and quantized.numpy == numpy[0]:
+            return quantized
     found = _BY_NUMPY.get(numpy.newbyteorder("="))
     if found is None:
         raise DtypeError(str(numpy), _problem())

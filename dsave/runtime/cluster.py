@@ -1,0 +1,458 @@
+"""A cluster of hosts: where variables are made, read, assigned and saved from."""
+
+import contextlib
+import itertools
+import os
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import yaml
+
+from dsave.errors import ClusterError, ConfigError, DeviceError, ModelError
+from dsave.model import new_variable
+from dsave.model.cluster_spec import ClusterSpec
+from dsave.model.device import DeviceSpec, cpu0, resolve_placement
+from dsave.model.dtype import DType, dtype_of
+from dsave.model.slices import Box
+from dsave.model.variable import (
+    Aggregation,
+    Component,
+    MirroredVariable,
+    ShardedVariable,
+    SyncOnReadVariable,
+    Variable,
+    aggregated,
+)
+from dsave.runtime import ray_hosts
+from dsave.runtime.arrays import Array, as_variable_array
+
+_DEFAULT_TIMEOUT_S = 600.0
+
+_ANYWHERE = DeviceSpec()
+_scope: ContextVar[DeviceSpec] = ContextVar("dsave_device", default=_ANYWHERE)
+_active: list["Cluster"] = []
+
+
+def active_cluster() -> "Cluster":
+    """The cluster that was started last and is not closed.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    if not _active:
+        raise ClusterError("there is no cluster; start one with dsave.Cluster.start(...)")
+    return _active[-1]
+
+
+def load_spec(
+    config: "str | os.PathLike[str] | Mapping[str, Any] | ClusterSpec",
+) -> ClusterSpec:
+    """The spec that a config file, a mapping or a spec describes.
+
+    Raises:
+        ConfigError: what it says is not allowed, or the file cannot be read.
+    """
+    if isinstance(config, ClusterSpec):
+        return config
+    if isinstance(config, str | os.PathLike):
+        path = os.fspath(config)
+        try:
+            config = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise ConfigError(path, str(error), "a readable YAML file") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(path, f"no YAML ({error})", "a YAML file") from None
+    return ClusterSpec.from_mapping(config)
+
+
+class Cluster:
+    """Hosts, their devices, and the variables that live there. Made by `start`."""
+
+    def __init__(self, spec: ClusterSpec) -> None:
+        self._spec = spec
+        self._hosts = spec.host_names
+        self._devices = spec.devices
+        self._count = itertools.count()
+        self._dropped: deque[Mapping[str, list[str]]] = deque()
+        self._local_root = Path(spec.local_root or tempfile.mkdtemp(prefix="dsave-hosts-"))
+        for host, path in itertools.product(self._hosts, spec.local_paths):
+            ray_hosts.private_path(self._local_root, host, path).mkdir(
+                parents=True, exist_ok=True
+            )
+        self._owns_ray = ray_hosts.connect(spec.ray)
+        try:
+            self._actors = ray_hosts.RayHosts(spec, self._local_root)
+        except BaseException:
+            if self._owns_ray:
+                ray_hosts.disconnect()
+            raise
+        self._closed = False
+        _active.append(self)
+
+    @classmethod
+    def start(
+        cls, config: "str | os.PathLike[str] | Mapping[str, Any] | ClusterSpec"
+    ) -> "Cluster":
+        """Start the hosts of a config: a YAML file's path, a mapping, or a ClusterSpec.
+
+        The cluster is the active one until it is closed; it is a context manager.
+
+        Raises:
+            ConfigError: the config says something that is not allowed.
+            ClusterError: Ray does not give what the config asks for.
+        """
+        return cls(load_spec(config))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the hosts, and Ray if this cluster started it. Saved files stay."""
+        if self._closed:
+            return
+        self._closed = True
+        _active.remove(self)
+        self._actors.kill()
+        if self._owns_ray:
+            ray_hosts.disconnect()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """`/job:worker/replica:0/task:0` and so on."""
+        return self._hosts
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device of every host, `/job:worker/replica:0/task:0/device:CPU:0` and so on."""
+        return self._devices
+
+    @contextlib.contextmanager
+    def device(self, name: str) -> Iterator[None]:
+        """Put variables made in this scope on a device; inner scopes override outer ones.
+
+        What the name leaves open is taken from the first host of the cluster that agrees.
+
+        Raises:
+            DeviceError: the cluster has no such device.
+        """
+        spec = _scope.get().make_merged_spec(DeviceSpec.from_string(name))
+        resolve_placement(spec, self._devices)
+        token = _scope.set(spec)
+        try:
+            yield
+        finally:
+            _scope.reset(token)
+
+    def variable(
+        self,
+        initial: object,
+        name: str = "Variable",
+        *,
+        shape: Sequence[int] | None = None,
+        dtype: object = None,
+        trainable: bool = True,
+    ) -> Variable:
+        """A variable on the device of the scope; outside of any, on the first host's CPU:0.
+
+        `initial` is an array, a number, a string, or with `shape` and `dtype` a function of the
+        index (a slice for each axis) that runs on the host and returns an array.
+
+        Raises:
+            DtypeError: a SavedModel cannot hold this dtype.
+            ModelError: the value does not fit the shape or the dtype.
+        """
+        device = resolve_placement(_scope.get(), self._devices)
+        value, kind, full = _described(initial, shape, dtype, name)
+        variable = new_variable.plain(
+            name, kind, full, device, self._new_key, trainable=trainable
+        )
+        self._fill(variable, value)
+        return variable
+
+    def mirrored_variable(
+        self,
+        initial: object,
+        name: str = "Variable",
+        *,
+        devices: Sequence[str] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: object = None,
+        trainable: bool = True,
+        aggregation: object = Aggregation.NONE,
+    ) -> MirroredVariable:
+        """Equal copies on several devices; None: on every GPU, or without any on every CPU:0.
+
+        `initial` as in `variable`; a function must return equal arrays on every host.
+
+        Raises:
+            DeviceError: the cluster has no such device, or one is named twice.
+            DtypeError, ModelError: as `variable`.
+            OptionError: no such aggregation.
+        """
+        value, kind, full = _described(initial, shape, dtype, name)
+        variable = new_variable.mirrored(
+            name,
+            kind,
+            full,
+            self._replica_devices(devices),
+            self._new_key,
+            trainable=trainable,
+            aggregation=aggregation,
+        )
+        self._fill(variable, value)
+        return variable
+
+    def sync_on_read_variable(
+        self,
+        initial: object,
+        name: str = "Variable",
+        *,
+        aggregation: object,
+        devices: Sequence[str] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: object = None,
+    ) -> SyncOnReadVariable:
+        """Copies that differ, and are worth their sum, mean or first. Each begins as `initial`.
+
+        Raises:
+            DeviceError, DtypeError, ModelError: as `mirrored_variable`.
+            OptionError: no such aggregation, or none that this dtype has.
+        """
+        value, kind, full = _described(initial, shape, dtype, name)
+        variable = new_variable.sync_on_read(
+            name,
+            kind,
+            full,
+            self._replica_devices(devices),
+            self._new_key,
+            aggregation=aggregation,
+        )
+        self._fill(variable, value)
+        return variable
+
+    def sharded_variable(
+        self,
+        initial: object,
+        name: str = "Variable",
+        *,
+        devices: Sequence[str] | None = None,
+        shape: Sequence[int] | None = None,
+        dtype: object = None,
+        trainable: bool = True,
+    ) -> ShardedVariable:
+        """One tensor cut along axis 0, a part on each device; None: on every host's CPU:0.
+
+        `initial` as in `variable`; a function is called once for each part, on its host.
+
+        Raises:
+            DeviceError, DtypeError, ModelError: as `mirrored_variable`, and for a scalar.
+        """
+        value, kind, full = _described(initial, shape, dtype, name)
+        places = [cpu0(h) for h in self._hosts] if devices is None else self._resolved(devices)
+        variable = new_variable.sharded(
+            name, kind, full, places, self._new_key, trainable=trainable
+        )
+        self._fill(variable, value)
+        return variable
+
+    def read(self, variable: Variable, device: str | None = None) -> Array:
+        """A variable's value, or with `device` the replica or part that is there.
+
+        Raises:
+            DeviceError: the variable has nothing on that device.
+        """
+        if device is not None:
+            return self._fetch([self._on_device(variable, device)])[0]
+        if isinstance(variable, ShardedVariable):
+            return np.concatenate(self._fetch(variable.components))
+        if isinstance(variable, SyncOnReadVariable):
+            if variable.aggregation is Aggregation.ONLY_FIRST_REPLICA:
+                return self._fetch(variable.components[:1])[0]
+            return aggregated(variable.aggregation, self._fetch(variable.components))
+        return self._fetch(variable.components[:1])[0]
+
+    def assign(self, variable: Variable, value: object, device: str | None = None) -> None:
+        """Replace all replicas of a variable, or with `device` the one that is there.
+
+        Raises:
+            DeviceError: the variable has nothing on that device.
+            ModelError: the value does not fit the variable's shape or dtype.
+        """
+        array, _ = as_variable_array(value, variable.dtype, variable.name)
+        if device is not None:
+            component = self._on_device(variable, device)
+            components, box = [component], component.box
+        else:
+            components, box = list(variable.components), Box.whole(variable.shape)
+        if array.shape != box.lengths:
+            raise ModelError(
+                variable.name, f"an array of shape {box.lengths} is wanted, got {array.shape}"
+            )
+        self._store(variable, components, array, box)
+
+    def run(
+        self,
+        step: Callable[..., Any],
+        *args: Any,
+        hosts: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Call `step(host, *args)` on every host (or these), and return the results by host.
+
+        `host` has `name`, `devices`, `value(variable, device=None)` and
+        `assign(variable, array, device=None)`. None waits as long as the hosts live.
+
+        Raises:
+            HostLostError: a host died.
+            Exception: what the step raised.
+        """
+        chosen = self._hosts if hosts is None else tuple(hosts)
+        for host in chosen:
+            if host not in self._hosts:
+                raise DeviceError(
+                    host, f"no such host; the cluster has {', '.join(self._hosts)}"
+                )
+        calls = {h: self.submit(h, "running a step", "call", step, args) for h in chosen}
+        return {host: call.result(timeout_s) for host, call in calls.items()}
+
+    def real_path(self, path: str, host: str) -> str:
+        """Where a path as a host sees it lies on this machine (placement: pack)."""
+        call = self.submit(host, "naming a path", "real_path", path)
+        return str(call.result(_DEFAULT_TIMEOUT_S))
+
+    def submit(
+        self,
+        host: str,
+        phase: str,
+        method: str,
+        *args: Any,
+        group: str | None = None,
+        **kwargs: Any,
+    ) -> "Future[Any]":
+        """Call a method of `runtime.host.Host` on a host.
+
+        Raises:
+            ClusterError: the cluster is closed.
+        """
+        if self._closed:
+            raise ClusterError("the cluster is closed")
+        return self._actors.submit(host, phase, method, *args, group=group, **kwargs)
+
+    def _new_key(self) -> str:
+        return f"{id(self):x}-{next(self._count)}"
+
+    def _replica_devices(self, devices: Sequence[str] | None) -> list[str]:
+        if devices is not None:
+            return self._resolved(devices)
+        gpus = [device for device in self._devices if "/device:GPU:" in device]
+        return gpus or [cpu0(host) for host in self._hosts]
+
+    def _resolved(self, devices: Sequence[str]) -> list[str]:
+        if isinstance(devices, str) or not devices:
+            raise DeviceError(str(devices), "a list of at least one device name is wanted")
+        names = [
+            resolve_placement(DeviceSpec.from_string(device), self._devices)
+            for device in devices
+        ]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DeviceError(twice, "it is named twice")
+        return names
+
+    def _on_device(self, variable: Variable, device: str) -> Component:
+        wanted = DeviceSpec.from_string(device)
+        for component in variable.components:
+            if wanted.matches(DeviceSpec.from_string(component.device)):
+                return component
+        places = ", ".join(component.device for component in variable.components)
+        raise DeviceError(device, f"variable {variable.name!r} is on {places}")
+
+    def _fill(self, variable: Variable, value: Any) -> None:
+        """Give a new variable its value, and free those of variables that were dropped."""
+        while self._dropped:
+            for host, dropped in self._dropped.popleft().items():
+                self.submit(host, "dropping a variable", "forget", dropped)
+        if callable(value):
+            self._initialize(variable, value)
+        else:
+            self._store(variable, variable.components, value, Box.whole(variable.shape))
+        keys = {h: [c.key for c in held] for h, held in _by_host(variable.components).items()}
+        # A finalizer may run anywhere, inside Ray too, so it only leaves a note.
+        weakref.finalize(variable, self._dropped.append, keys).atexit = False
+
+    def _initialize(self, variable: Variable, make: Callable[..., object]) -> None:
+        calls = {
+            host: self.submit(
+                host, "making a variable", "initialize", _slots(variable, held), make
+            )
+            for host, held in _by_host(variable.components).items()
+        }
+        checksums = {host: call.result(_DEFAULT_TIMEOUT_S) for host, call in calls.items()}
+        if not isinstance(variable, ShardedVariable) and len(set(checksums.values())) > 1:
+            raise ModelError(
+                variable.name,
+                f"its function returns different arrays on {', '.join(checksums)}; "
+                "replicas begin equal, so give random generators a seed",
+            )
+
+    def _store(
+        self, variable: Variable, components: Sequence[Component], value: Array, box: Box
+    ) -> None:
+        """Send each host the part of `value`, which covers `box`, that its components hold."""
+        calls = []
+        whole = None
+        for host, held in _by_host(components).items():
+            for part in dict.fromkeys(component.box for component in held):
+                slots = _slots(variable, [c for c in held if c.box == part])
+                if part == box:
+                    whole = ray_hosts.shared(value) if whole is None else whole
+                    argument: object = whole
+                else:
+                    argument = value[part.within(box).index]
+                calls.append(
+                    self.submit(host, "assigning a variable", "store", slots, argument)
+                )
+        for call in calls:
+            call.result(_DEFAULT_TIMEOUT_S)
+
+    def _fetch(self, components: Sequence[Component]) -> list[Array]:
+        calls = [self.submit(c.host, "reading a variable", "fetch", c.key) for c in components]
+        return [call.result(_DEFAULT_TIMEOUT_S) for call in calls]
+
+
+def _by_host(components: Sequence[Component]) -> dict[str, list[Component]]:
+    by_host: dict[str, list[Component]] = {}
+    for component in components:
+        by_host.setdefault(component.host, []).append(component)
+    return by_host
+
+
+def _slots(
+    variable: Variable, components: Sequence[Component]
+) -> dict[str, tuple[str, DType, Box]]:
+    return {c.key: (variable.name, variable.dtype, c.box) for c in components}
+
+
+def _described(
+    initial: object, shape: Sequence[int] | None, dtype: object, name: str
+) -> tuple[Any, DType, tuple[int, ...]]:
+    """(the value or the function, dtype, shape) of a new variable."""
+    kind = None if dtype is None else dtype_of(dtype)
+    if callable(initial):
+        if shape is None or kind is None:
+            raise ModelError(name, "with a function as its initial value, give shape and dtype")
+        return initial, kind, new_variable.checked_shape(shape, kind, name)
+    array, kind = as_variable_array(initial, kind, name)
+    if shape is not None and new_variable.checked_shape(shape, kind, name) != array.shape:
+        raise ModelError(name, f"shape {tuple(shape)} was given, its value has {array.shape}")
+    return array, kind, array.shape

@@ -1,0 +1,141 @@
+"""One host of a job: it holds arrays, runs the user's steps, and takes part in saves.
+
+A plain class; `cluster` makes an actor of it. Arrays are replaced, never changed in place
+(`frozen`), so a save takes a snapshot by taking references.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from dsave.errors import DeviceError, ModelError
+from dsave.model.device import DeviceSpec
+from dsave.model.dtype import DType
+from dsave.model.slices import Box
+from dsave.model.variable import Component, Variable
+from dsave.runtime.arrays import Array, as_bytes, as_variable_array, frozen
+from dsave.runtime.host_save import Found, HostSave, Ticket
+
+Initializer = Callable[[tuple[slice, ...]], object]
+
+
+class Host:
+    """What a step that `Cluster.run` calls gets as its first argument."""
+
+    def __init__(
+        self, name: str, devices: tuple[str, ...], mounts: Mapping[str, str], address: str
+    ) -> None:
+        self.name = name
+        self.devices = devices
+        self._mounts = mounts
+        self._address = address
+        self._arrays: dict[str, Array] = {}
+        self._saves: dict[str, HostSave] = {}
+
+    def value(self, variable: Variable, device: str | None = None) -> Array:
+        """The replica or part on a device of this host; None: the first one here. Read-only.
+
+        Raises:
+            DeviceError: the variable is not there.
+        """
+        return self._arrays[self._component(variable, device).key]
+
+    def assign(self, variable: Variable, array: object, device: str | None = None) -> None:
+        """Replace the replicas or parts on this host, or the one on a device of it.
+
+        Raises:
+            DeviceError: the variable is not there.
+            ModelError: the array has another shape.
+        """
+        components = (
+            [c for c in variable.components if c.host == self.name]
+            if device is None
+            else [self._component(variable, device)]
+        )
+        if not components:
+            raise self._not_here(variable, self.name)
+        self.store({c.key: (variable.name, variable.dtype, c.box) for c in components}, array)
+
+    def store(self, keys: Mapping[str, tuple[str, DType, Box]], value: object) -> None:
+        """Take one value for several component keys, each with its name, dtype and box."""
+        arrays: dict[tuple[DType, Box], Array] = {}
+        for name, dtype, box in keys.values():
+            if (dtype, box) not in arrays:
+                arrays[dtype, box] = _checked(value, name, dtype, box)
+        for key, (_, dtype, box) in keys.items():
+            self._arrays[key] = arrays[dtype, box]
+
+    def initialize(self, keys: Mapping[str, tuple[str, DType, Box]], make: Initializer) -> int:
+        """Fill keys with what `make` returns for each box; returns a checksum of it."""
+        arrays: dict[Box, Array] = {}
+        for key, (name, dtype, box) in keys.items():
+            if box not in arrays:
+                arrays[box] = _checked(make(box.index), name, dtype, box)
+            self._arrays[key] = arrays[box]
+        checksum = 0
+        for array in arrays.values():
+            text = repr(array.tolist()).encode() if array.dtype.hasobject else as_bytes(array)
+            checksum = zlib.crc32(text, checksum)
+        return checksum
+
+    def fetch(self, key: str) -> Array:
+        """One array."""
+        return self._arrays[key]
+
+    def forget(self, keys: list[str]) -> None:
+        """Drop arrays; a save that is under way keeps its own references."""
+        for key in keys:
+            self._arrays.pop(key, None)
+
+    def call(self, step: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run a step of the user's."""
+        return step(self, *args)
+
+    def real_path(self, path: str) -> str:
+        """Where a path as this host sees it lies on the machine."""
+        pure = PurePosixPath(path)
+        for mount, root in self._mounts.items():
+            if pure.is_relative_to(mount):
+                return str(PurePosixPath(root) / pure.relative_to(mount))
+        return path
+
+    def begin_save(self, ticket: Ticket, names: Mapping[str, str], *, stores: bool) -> Found:
+        """Take a snapshot of these component keys (with the names of their variables)."""
+        missing = next((name for key, name in names.items() if key not in self._arrays), None)
+        if missing is not None:
+            raise ModelError(
+                missing, f"{self.name} does not hold it: is it of another cluster?"
+            )
+        arrays = {key: self._arrays[key] for key in names}
+        path = self.real_path(ticket.directory)
+        save = HostSave(self.name, path, self._address, ticket, arrays)
+        self._saves[ticket.epoch] = save
+        return save.begin(stores=stores)
+
+    def in_save(self, epoch: str, verb: str, *args: Any) -> Any:
+        """Carry out a verb of `HostSave`; the last one ends the save here."""
+        result = getattr(self._saves[epoch], verb)(*args)
+        if verb == "end":
+            del self._saves[epoch]
+        return result
+
+    def _component(self, variable: Variable, device: str | None) -> Component:
+        wanted = DeviceSpec.from_string(device)
+        for component in variable.components:
+            if component.host == self.name and wanted.matches(
+                DeviceSpec.from_string(component.device)
+            ):
+                return component
+        raise self._not_here(variable, device or self.name)
+
+    def _not_here(self, variable: Variable, device: str) -> DeviceError:
+        devices = ", ".join(component.device for component in variable.components)
+        return DeviceError(device, f"variable {variable.name!r} is on {devices}")
+
+
+def _checked(value: object, name: str, dtype: DType, box: Box) -> Array:
+    array, _ = as_variable_array(value, dtype, name)
+    if array.shape != box.lengths:
+        raise ModelError(name, f"an array of shape {box.lengths} is wanted, got {array.shape}")
+    return frozen(array)

@@ -1,0 +1,195 @@
+"""One save on one host: its snapshot, its view of the directory, what it has written so far.
+
+The calling process takes part with one of these too, without variables, when the io device is
+`/job:localhost`.
+"""
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from dsave.errors import SaveError
+from dsave.format.bundle import Entry
+from dsave.format.coding import Buffer
+from dsave.plan.save_plan import Shard
+from dsave.runtime.arrays import Array
+from dsave.runtime.file_storage import FileStorage
+from dsave.runtime.memory import private_nbytes
+from dsave.runtime.object_storage import ObjectStorage
+from dsave.runtime.shard_writing import Snapshot, write_shard
+from dsave.runtime.storage import Storage
+from dsave.runtime.stream import Endpoint, Server
+
+_SAMPLE_NBYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What every host is told of a save: where to, which one, and how careful."""
+
+    epoch: str
+    directory: str
+    durable: bool
+    stall_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a host says before anything is planned.
+
+    `free_nbytes` is None where there is no limit, or where the host is not to write.
+    """
+
+    string_nbytes: dict[str, int]
+    free_nbytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a host says of a data file that it has stored."""
+
+    shard: int
+    entries: tuple[Entry, ...]
+    nbytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostProgress:
+    """Bytes written so far, and the growth of the host's private memory at its highest."""
+
+    nbytes: int
+    peak_bytes: int
+
+
+class HostSave:
+    """The verbs of a save, called by the coordinator in the order of plan/commit.py."""
+
+    def __init__(
+        self, host: str, path: str, address: str, ticket: Ticket, arrays: Mapping[str, Array]
+    ) -> None:
+        self._host = host
+        self._path = path
+        self._address = address
+        self._ticket = ticket
+        self._memory_before = private_nbytes()
+        self._peak = 0
+        self._nbytes = 0
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+        self._storage: Storage | None = None
+        self._snapshot = Snapshot(arrays)
+
+    def begin(self, *, stores: bool) -> Found:
+        """Tell what the plan needs; with `stores`, see that the directory can be written."""
+        free = None
+        if stores:
+            self._storage = self._open_storage()
+            free = self._storage.begin(marker_of(self._host))
+        return Found(self._snapshot.string_nbytes(), free)
+
+    def seen(self) -> frozenset[str]:
+        """Markers of all hosts that share the directory."""
+        return self._files.seen()
+
+    def serve(self) -> Endpoint:
+        """Start to give out this host's bytes to writers on other hosts."""
+        self._server = Server(
+            self._address, self._snapshot.memory, self._ticket.stall_timeout_s
+        )
+        return self._server.endpoint
+
+    def open(self) -> None:
+        """Make the disk ready."""
+        self._files.open()
+
+    def write(self, shard: Shard, endpoints: Mapping[str, Endpoint]) -> Receipt:
+        """Write a data file and make it last."""
+        started = time.perf_counter()
+        sink = self._files.create(shard.file, shard.nbytes)
+
+        def write(data: Buffer) -> None:
+            if self._cancelled.is_set():
+                raise SaveError(self._host, f"writing {shard.file}", "the save was given up")
+            sink.write(data)
+            self._count(memoryview(data).nbytes)
+
+        try:
+            entries = write_shard(
+                shard,
+                self._host,
+                self._snapshot,
+                endpoints,
+                write,
+                self._ticket.stall_timeout_s,
+            )
+        except BaseException:
+            sink.abort()
+            raise
+        sink.close()
+        nbytes = sum(entry.nbytes for entry in entries)
+        return Receipt(shard.index, tuple(entries), nbytes, time.perf_counter() - started)
+
+    def seal(self, files: Mapping[str, bytes]) -> None:
+        """Write the metadata in this order."""
+        self._files.put(files)
+
+    def move(self) -> None:
+        """Make the save visible."""
+        self._files.move()
+
+    def clean(self, files: Collection[str]) -> None:
+        """Remove what was replaced."""
+        self._files.clean(files)
+
+    def move_back(self) -> None:
+        """Undo `move`."""
+        self._files.move_back()
+
+    def discard(self, files: Collection[str]) -> None:
+        """Remove what was written."""
+        if self._storage is not None:
+            self._storage.discard(files)
+
+    def cancel(self) -> None:
+        """Make writes that are under way fail at their next chunk."""
+        self._cancelled.set()
+
+    def progress(self) -> HostProgress:
+        """How far this host is."""
+        self._sample()
+        return HostProgress(self._nbytes, self._peak)
+
+    def end(self) -> HostProgress:
+        """Drop the snapshot."""
+        if self._server is not None:
+            self._server.close()
+        return self.progress()
+
+    def _open_storage(self) -> Storage:
+        epoch = self._ticket.epoch
+        if "://" in self._path:
+            return ObjectStorage(self._path, epoch, self._host)
+        return FileStorage(self._path, epoch, self._host, durable=self._ticket.durable)
+
+    @property
+    def _files(self) -> Storage:
+        assert self._storage is not None, "begin(stores=True) comes first"
+        return self._storage
+
+    def _count(self, nbytes: int) -> None:
+        with self._lock:
+            before = self._nbytes
+            self._nbytes += nbytes
+        if before // _SAMPLE_NBYTES != self._nbytes // _SAMPLE_NBYTES:
+            self._sample()
+
+    def _sample(self) -> None:
+        self._peak = max(self._peak, private_nbytes() - self._memory_before)
+
+
+def marker_of(host: str) -> str:
+    """A host's name as a part of a file's name."""
+    return host.strip("/").replace("/", "-").replace(":", "-")

@@ -1,0 +1,124 @@
+"""A save's files under a prefix of an object store, through fsspec.
+
+There is no rename: each file is put in its place, `saved_model.pb` last. So a save that
+replaces another removes that one's `saved_model.pb` first, and what was there is gone from then on.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import fsspec
+
+from dsave.errors import DirectoryError
+from dsave.format import naming
+from dsave.format.coding import Buffer
+from dsave.runtime.storage import MARKER
+
+
+class _ObjectSink:
+    """fsspec's own file: nothing is visible before it is closed."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, data: Buffer) -> None:
+        """Append bytes."""
+        self._file.write(data)
+
+    def close(self) -> None:
+        """Store the file."""
+        self._file.close()
+
+    def abort(self) -> None:
+        """Give the file up."""
+        with contextlib.suppress(Exception):
+            self._file.discard()
+
+
+class ObjectStorage:
+    """A prefix of an object store. What a save replaces is gone when writing starts."""
+
+    def __init__(self, url: str, epoch: str, host: str) -> None:
+        self._url = url.rstrip("/")
+        self._host = host
+        with self._named("cannot be opened"):
+            self._fs, self._root = fsspec.url_to_fs(self._url)
+        self._markers = f"{self._root}/.dsave-{epoch}"
+        self._saved_model = b""
+
+    def begin(self, marker: str) -> None:
+        """Put a marker: that proves the right to write."""
+        with self._named("cannot be written"):
+            self._fs.pipe_file(f"{self._markers}/{MARKER}{marker}", b"")
+
+    def seen(self) -> frozenset[str]:
+        """The markers that are there."""
+        with self._named("cannot be read"):
+            self._fs.invalidate_cache()
+            names = (
+                path.rsplit("/", 1)[-1] for path in self._fs.ls(self._markers, detail=False)
+            )
+            return frozenset(name.removeprefix(MARKER) for name in names)
+
+    def open(self) -> None:
+        """Take back the commit of what is there."""
+        with self._named("cannot be written"):
+            committed = f"{self._root}/{naming.SAVED_MODEL_FILE}"
+            if self._fs.exists(committed):
+                self._fs.rm_file(committed)
+
+    def create(self, file: str, nbytes: int) -> _ObjectSink:
+        """Start a file."""
+        del nbytes
+        with self._named("cannot be written"):
+            return _ObjectSink(self._fs.open(f"{self._root}/{file}", "wb"))
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write small files in this order, each whole."""
+        with self._named("cannot be written"):
+            for file, data in files.items():
+                if file != naming.SAVED_MODEL_FILE:
+                    self._fs.pipe_file(f"{self._root}/{file}", data)
+            self._saved_model = files[naming.SAVED_MODEL_FILE]
+
+    def move(self) -> None:
+        """Make the save visible; keep what it replaces."""
+        with self._named("cannot be written"):
+            self._fs.pipe_file(f"{self._root}/{naming.SAVED_MODEL_FILE}", self._saved_model)
+
+    def clean(self, files: Collection[str]) -> None:
+        """Remove the markers, and data files of what was replaced."""
+        with self._named("cannot be cleaned"):
+            self._remove_markers()
+            variables = f"{self._root}/{naming.VARIABLES_DIRECTORY}"
+            for path in self._fs.ls(variables, detail=False):
+                name = f"{naming.VARIABLES_DIRECTORY}/{path.rsplit('/', 1)[-1]}"
+                if naming.parse_data_file(name) and name not in files:
+                    self._fs.rm_file(path)
+
+    def move_back(self) -> None:
+        """Undo `move`, if it happened."""
+        with self._named("cannot be moved back"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._root}/{naming.SAVED_MODEL_FILE}")
+
+    def discard(self, files: Collection[str]) -> None:
+        """Remove every trace of the save."""
+        with self._named("cannot be removed"):
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    self._fs.rm_file(f"{self._root}/{file}")
+            self._remove_markers()
+
+    def _remove_markers(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm(self._markers, recursive=True)
+
+    @contextlib.contextmanager
+    def _named(self, problem: str) -> Iterator[None]:
+        try:
+            yield
+        except DirectoryError:
+            raise
+        except Exception as error:
+            raise DirectoryError(self._url, self._host, f"{problem}: {error}") from None

@@ -1,0 +1,118 @@
+"""Who takes part in one save: hosts of the cluster, and the calling process if it writes."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from dsave.errors import DsaveError, StalledError
+from dsave.model.device import LOCALHOST
+from dsave.runtime.cluster import Cluster
+from dsave.runtime.host_save import Found, HostProgress, HostSave, Ticket
+from dsave.runtime.stream import Endpoint
+
+_GROUPS = {"progress": "control", "cancel": "control", "end": "control"}
+_LOCAL_THREADS = 12
+
+
+class Participants:
+    """The hosts of one save, by name.
+
+    Raises:
+        DsaveError: from every method, what a host raised; HostLostError if it is dead, and
+            StalledError if it does not answer in time.
+    """
+
+    def __init__(self, cluster: Cluster, ticket: Ticket) -> None:
+        self._cluster = cluster
+        self._ticket = ticket
+        self._begun: list[str] = []
+        self._local: HostSave | None = None
+        self._pool = ThreadPoolExecutor(_LOCAL_THREADS, "dsave-local")
+
+    def begin(
+        self, snapshots: Mapping[str, Mapping[str, str]], writers: Iterable[str]
+    ) -> dict[str, Found]:
+        """Take all snapshots (component key to variable name, by host) at one moment.
+
+        Hosts that are to write look at the directory as well.
+        """
+        writers = set(writers)
+        phase = "taking a snapshot"
+        calls: dict[str, Future[Any]] = {}
+        for host in dict.fromkeys([*snapshots, *sorted(writers)]):
+            self._begun.append(host)
+            stores = host in writers
+            if host == LOCALHOST:
+                self._local = HostSave(
+                    LOCALHOST, self._ticket.directory, "127.0.0.1", self._ticket, {}
+                )
+                calls[host] = self._pool.submit(self._local.begin, stores=stores)
+            else:
+                calls[host] = self._cluster.submit(
+                    host,
+                    phase,
+                    "begin_save",
+                    self._ticket,
+                    snapshots.get(host, {}),
+                    stores=stores,
+                )
+        return self._results(phase, calls)
+
+    def seen(self, writers: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Whose markers each writer sees in its directory."""
+        return self._ask("looking who shares the directory", "seen", writers)
+
+    def serve(self, hosts: Iterable[str]) -> dict[str, Endpoint]:
+        """Have hosts give out their bytes; where each does."""
+        return self._ask("opening a port", "serve", hosts)
+
+    def submit(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
+        """Call a verb of one host's `HostSave`."""
+        if host == LOCALHOST:
+            return self._pool.submit(getattr(self._local, verb), *args)
+        return self._cluster.submit(
+            host,
+            phase,
+            "in_save",
+            self._ticket.epoch,
+            verb,
+            *args,
+            group=_GROUPS.get(verb, "io"),
+        )
+
+    def discard(self) -> None:
+        """Remove what `begin` left in the directories, as far as the hosts still answer."""
+        self._try("removing what was written", "discard", ())
+
+    def end(self) -> dict[str, HostProgress]:
+        """Drop all snapshots; how far each host came that still answers."""
+        answers = self._try("ending the save", "end")
+        self._pool.shutdown(wait=False)
+        return answers
+
+    def _ask(self, phase: str, verb: str, hosts: Iterable[str]) -> dict[str, Any]:
+        return self._results(phase, {h: self.submit(h, phase, verb) for h in hosts})
+
+    def _try(self, phase: str, verb: str, *args: Any) -> dict[str, Any]:
+        answers: dict[str, Any] = {}
+        for host in self._begun:
+            try:
+                call = self.submit(host, phase, verb, *args)
+                answers |= self._results(phase, {host: call})
+            except (DsaveError, KeyError):
+                continue  # it is gone, or never began; the next save sweeps what it left
+        return answers
+
+    def _results(self, phase: str, calls: Mapping[str, "Future[Any]"]) -> dict[str, Any]:
+        results = {}
+        for host, call in calls.items():
+            try:
+                results[host] = call.result(self._ticket.stall_timeout_s)
+            except TimeoutError as error:
+                if isinstance(error, DsaveError):
+                    raise
+                deadline = f"no answer in {self._ticket.stall_timeout_s:.0f} s"
+                raise StalledError(
+                    host, phase, f"{deadline}; stall_timeout_s sets the deadline"
+                ) from None
+        return results

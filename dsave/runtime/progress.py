@@ -1,0 +1,57 @@
+"""A bar for each host while it writes, on a terminal; nothing anywhere else."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
+
+from dsave.plan.save_plan import SavePlan
+from dsave.runtime.host_save import HostProgress
+
+
+class ProgressBars:
+    """Bars for the hosts that a plan has write, while the context lasts."""
+
+    def __init__(self, plan: SavePlan, *, show: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            console=console,
+            disable=not (show and console.is_terminal),
+        )
+        totals: dict[str, int] = {}
+        for shard in plan.shards:
+            totals[shard.writer] = totals.get(shard.writer, 0) + shard.nbytes
+        self._tasks: dict[str, TaskID] = {
+            host: self._progress.add_task(host, total=nbytes) for host, nbytes in totals.items()
+        }
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, hosts: Mapping[str, HostProgress]) -> None:
+        """Move each bar to what its host has written."""
+        for host, task in self._tasks.items():
+            if host in hosts:
+                self._progress.update(task, completed=hosts[host].nbytes)

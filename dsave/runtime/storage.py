@@ -1,0 +1,63 @@
+"""Where a save's files go: one directory of one filesystem, or one prefix of an object store.
+
+Both kinds have the same verbs, in the order of a save (plan/commit.py):
+
+    begin, seen         is it writable, how much is free, and who else sees it
+    open                sweep what dead saves left behind
+    create, put         write files
+    move                make the save visible
+    clean               remove what it replaced
+    move_back, discard  undo
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from dsave.format.coding import Buffer
+
+MARKER = ".seen-by-"
+"""How the name of a marker begins; the name of its host follows."""
+
+
+class Sink(Protocol):
+    """A file being written. It is stored when `close` returns, and not at all after `abort`."""
+
+    def write(self, data: Buffer, /) -> object:
+        """Append bytes."""
+
+    def close(self) -> None:
+        """Store the file."""
+
+    def abort(self) -> None:
+        """Give the file up."""
+
+
+class Storage(Protocol):
+    """One directory as one host sees it, for one save."""
+
+    def begin(self, marker: str) -> int | None:
+        """Make sure that the directory can be written, leave a marker, tell the free bytes."""
+
+    def seen(self) -> frozenset[str]:
+        """The markers that are there."""
+
+    def open(self) -> None:
+        """Remove what saves that died left behind."""
+
+    def create(self, file: str, nbytes: int) -> Sink:
+        """Start a file of about this size, named as in the finished directory."""
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write small files in this order, each whole."""
+
+    def move(self) -> None:
+        """Make the save visible; keep what it replaces."""
+
+    def clean(self, files: Collection[str]) -> None:
+        """Remove what the save replaced; `files` are the ones that it has."""
+
+    def move_back(self) -> None:
+        """Undo `move`, if it happened."""
+
+    def discard(self, files: Collection[str]) -> None:
+        """Remove every trace of the save; `files` are those that it may have written."""

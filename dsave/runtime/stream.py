@@ -1,0 +1,157 @@
+"""Move bytes from the host that holds them to the host that writes them, in bounded chunks.
+
+A plain TCP connection from the writer to each source: the writer sends its token and the list
+of ranges it will want, in order; the source sends the bytes, straight from its arrays. The
+socket's own window is the credit: a writer that is slow to write makes the source wait. Ray's
+object path moves the same bytes at a third of the rate and through both hosts' stores.
+
+    request   32 bytes token, 4 bytes big-endian length of what follows,
+              JSON [[key, offset, nbytes], ...]
+    response  1 byte status: 0, then all bytes; or 1, then 4 bytes length and a text
+"""
+
+import contextlib
+import json
+import secrets
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dsave.errors import HostLostError
+
+CHUNK_NBYTES = 4 << 20
+_TOKEN_NBYTES = 32
+_MAX_REQUEST_NBYTES = 1 << 28
+_OK, _REFUSED = b"\0", b"\1"
+
+Range = tuple[str, int, int]
+"""(key, offset, nbytes) of an array's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a host gives out the bytes of one save, and the token that opens it."""
+
+    address: str
+    port: int
+    token: bytes
+
+
+class Server:
+    """Gives out ranges of one snapshot until it is closed, a thread for each connection."""
+
+    def __init__(
+        self, address: str, find: Callable[[str], memoryview], timeout_s: float
+    ) -> None:
+        self._find = find
+        self._timeout_s = timeout_s
+        self._token = secrets.token_bytes(_TOKEN_NBYTES)
+        self._socket = socket.create_server((address, 0))
+        self._address = address
+        threading.Thread(target=self._accept, name="dsave-serve", daemon=True).start()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What a writer needs to connect."""
+        return Endpoint(self._address, self._socket.getsockname()[1], self._token)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            threading.Thread(
+                target=self._serve, args=(connection,), name="dsave-send", daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(self._timeout_s)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            token = _receive(connection, _TOKEN_NBYTES)
+            if not secrets.compare_digest(token, self._token):
+                return
+            (length,) = struct.unpack(">I", _receive(connection, 4))
+            if length > _MAX_REQUEST_NBYTES:
+                return
+            try:
+                ranges = [
+                    self._find(key)[offset : offset + nbytes]
+                    for key, offset, nbytes in json.loads(_receive(connection, length))
+                ]
+            except KeyError as error:
+                text = f"no array {error.args[0]!r} in this save".encode()
+                connection.sendall(_REFUSED + struct.pack(">I", len(text)) + text)
+                return
+            connection.sendall(_OK)
+            for piece in ranges:
+                for start in range(0, len(piece), CHUNK_NBYTES):
+                    connection.sendall(piece[start : start + CHUNK_NBYTES])
+
+
+class Reader:
+    """The writer's end: receives the ranges in the order they were asked for.
+
+    Raises:
+        HostLostError: from any method, when the source cannot be reached, goes away, or
+            sends nothing for `timeout_s`.
+    """
+
+    def __init__(
+        self, host: str, endpoint: Endpoint, ranges: Sequence[Range], timeout_s: float
+    ) -> None:
+        self._host = host
+        with self._named("connecting"):
+            self._socket = socket.create_connection(
+                (endpoint.address, endpoint.port), timeout=timeout_s
+            )
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            request = json.dumps(ranges).encode()
+            self._socket.sendall(endpoint.token + struct.pack(">I", len(request)) + request)
+            if _receive(self._socket, 1) != _OK:
+                (length,) = struct.unpack(">I", _receive(self._socket, 4))
+                text = _receive(self._socket, length).decode()
+                raise HostLostError(host, "sending its variables", text)
+
+    def receive_into(self, buffer: memoryview) -> None:
+        """Fill the buffer with the next bytes."""
+        with self._named("sending its variables"):
+            _receive_into(self._socket, buffer)
+
+    def close(self) -> None:
+        """Hang up; the source stops sending."""
+        self._socket.close()
+
+    @contextlib.contextmanager
+    def _named(self, phase: str) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise HostLostError(
+                self._host, phase, "no bytes before the deadline; stall_timeout_s sets it"
+            ) from None
+        except OSError as error:
+            raise HostLostError(self._host, phase, f"the connection broke: {error}") from None
+
+
+def _receive(connection: socket.socket, nbytes: int) -> bytes:
+    buffer = bytearray(nbytes)
+    _receive_into(connection, memoryview(buffer))
+    return bytes(buffer)
+
+
+def _receive_into(connection: socket.socket, buffer: memoryview) -> None:
+    while len(buffer):
+        received = connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+        if received == 0:
+            raise ConnectionResetError("closed by the other side")
+        buffer = buffer[received:]

@@ -1,0 +1,267 @@
+"""Save a model: the walk from an object tree to a committed SavedModel, top to bottom."""
+
+import os
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, overload
+
+import numpy as np
+
+from dsave.errors import OptionError, OptionTypeError
+from dsave.format import naming
+from dsave.format.bundle import Entry, ShardWriter, build_index
+from dsave.format.strings import encode_strings
+from dsave.model.device import cpu0, resolve_io_host
+from dsave.model.dtype import STRING
+from dsave.model.trackable import ObjectGraph, trace
+from dsave.options import SaveOptions
+from dsave.plan.save_plan import SavePlan, check_space, plan_disks, plan_shards
+from dsave.runtime.cluster import Cluster, active_cluster
+from dsave.runtime.coordinator import Coordinator
+from dsave.runtime.host_save import HostProgress, Receipt, Ticket, marker_of
+from dsave.runtime.participants import Participants
+from dsave.runtime.progress import ProgressBars
+from dsave.runtime.result import SaveResult, ShardResult
+from dsave.savedmodel.fingerprint import build_fingerprint
+from dsave.savedmodel.meta_graph import Metadata, build_saved_model
+
+
+@overload
+def save(
+    model: object,
+    directory: str | os.PathLike[str],
+    signatures: object = None,
+    options: SaveOptions | None = None,
+    *,
+    cluster: Cluster | None = None,
+    durable: bool = True,
+    wait: Literal[True] = True,
+    progress: bool = True,
+    stall_timeout_s: float = 120.0,
+) -> SaveResult: ...
+@overload
+def save(
+    model: object,
+    directory: str | os.PathLike[str],
+    signatures: object = None,
+    options: SaveOptions | None = None,
+    *,
+    cluster: Cluster | None = None,
+    durable: bool = True,
+    wait: Literal[False],
+    progress: bool = True,
+    stall_timeout_s: float = 120.0,
+) -> "SaveHandle": ...
+def save(
+    model: object,
+    directory: str | os.PathLike[str],
+    signatures: object = None,
+    options: SaveOptions | None = None,
+    *,
+    cluster: Cluster | None = None,
+    durable: bool = True,
+    wait: bool = True,
+    progress: bool = True,
+    stall_timeout_s: float = 120.0,
+) -> "SaveResult | SaveHandle":
+    """Save a model of a cluster as one TensorFlow SavedModel, whole or not at all.
+
+    `directory` is a path as the writing hosts see it, or an fsspec URL; a SavedModel that is
+    there is replaced in one step, files beside it that are not its own are kept.
+    `cluster=None` is the active one. `durable` syncs every file before the commit.
+    `wait=False` returns a SaveHandle once the snapshot is taken, so that training goes on while
+    it is written. A host that makes no progress for `stall_timeout_s` seconds fails the save.
+
+    Raises:
+        OptionError, OptionTypeError, DeviceError, ModelError, DtypeError: what was asked for
+            cannot be done. Nothing was written.
+        DirectoryError: a host cannot write there; NoSpaceError: or has too little room.
+        SaveError: a host died (HostLostError), fell silent (StalledError) or failed. Nothing is
+            visible of the save, and what was in the directory still is.
+    """
+    started = time.perf_counter()
+    options = SaveOptions() if options is None else options
+    if not isinstance(options, SaveOptions):
+        raise OptionTypeError("options", f"a SaveOptions is wanted, got {options!r}")
+    if stall_timeout_s <= 0:
+        raise OptionError(
+            "stall_timeout_s", f"seconds above 0 are wanted, got {stall_timeout_s}"
+        )
+    _refuse_functions(signatures, options)
+    cluster = active_cluster() if cluster is None else cluster
+    device = options.experimental_io_device
+    io_host = None if device is None else resolve_io_host(device, cluster.devices)
+    graph = trace(model)
+    metadata = build_saved_model(graph, options.variable_policy)
+
+    ticket = Ticket(_new_epoch(), _absolute(directory), durable, stall_timeout_s)
+    participants = Participants(cluster, ticket)
+    try:
+        plan = _plan(graph, metadata, participants, cluster.hosts, io_host, ticket.directory)
+        travelling = {h for s in plan.shards for h in s.source_hosts if h != s.writer}
+        coordinator = Coordinator(
+            plan,
+            participants.submit,
+            participants.serve(sorted(travelling)),
+            lambda receipts: _metadata_files(plan, metadata, receipts),
+            stall_timeout_s,
+        )
+    except BaseException:
+        participants.discard()
+        participants.end()
+        raise
+
+    def finish() -> SaveResult:
+        try:
+            with ProgressBars(plan, show=progress) as bars:
+                for _ in coordinator.run():
+                    bars.update(coordinator.progress())
+        finally:
+            ended = participants.end()
+        seconds = time.perf_counter() - started
+        return _result(plan, coordinator.receipts, {**coordinator.progress(), **ended}, seconds)
+
+    return finish() if wait else SaveHandle(finish)
+
+
+class SaveHandle:
+    """A save that goes on in the background."""
+
+    def __init__(self, finish: Callable[[], SaveResult]) -> None:
+        self._finish = finish
+        self._result: SaveResult | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="dsave-save")
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the save has ended, well or not."""
+        return not self._thread.is_alive()
+
+    def result(self, timeout_s: float | None = None) -> SaveResult:
+        """Wait for the save.
+
+        Raises:
+            TimeoutError: it is not over after `timeout_s` seconds; it goes on.
+            DsaveError: it failed, as `save` says.
+        """
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the save goes on after {timeout_s} s")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            self._result = self._finish()
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            self._error = error
+
+
+def _plan(
+    graph: ObjectGraph,
+    metadata: Metadata,
+    participants: Participants,
+    hosts: Sequence[str],
+    io_host: str | None,
+    directory: str,
+) -> SavePlan:
+    """Take the snapshots, learn what the hosts know, and decide the whole save."""
+    variables = [(key, variable) for _, key, variable in graph.variables()]
+    draft = plan_shards(variables, hosts, io_host, defaultdict(int))
+    writers = list(dict.fromkeys(shard.writer for shard in draft)) or [io_host or hosts[0]]
+    snapshots: dict[str, dict[str, str]] = {}
+    for _, variable in variables:
+        for component in variable.components:
+            snapshots.setdefault(component.host, {})[component.key] = variable.name
+    found = participants.begin(snapshots, writers)
+    string_nbytes = {k: n for answer in found.values() for k, n in answer.string_nbytes.items()}
+    markers = participants.seen(writers) if len(writers) > 1 else {}
+    sees = {
+        writer: frozenset(other for other in writers if marker_of(other) in markers[writer])
+        for writer in markers
+    }
+    plan = SavePlan(
+        directory,
+        plan_shards(variables, hosts, io_host, string_nbytes),
+        plan_disks(writers, sees, {writer: found[writer].free_nbytes for writer in writers}),
+    )
+    check_space(plan, len(metadata.saved_model) + len(metadata.object_graph))
+    return plan
+
+
+def _metadata_files(
+    plan: SavePlan, metadata: Metadata, receipts: Mapping[int, Receipt]
+) -> dict[str, bytes]:
+    """The files that every disk gets, in the order in which they are written."""
+    strings = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
+    entries: list[Entry] = [entry for receipt in receipts.values() for entry in receipt.entries]
+    writer = ShardWriter(plan.object_graph_shard, lambda _: None)
+    entries.append(
+        writer.add(
+            naming.OBJECT_GRAPH_KEY, STRING, (), [strings.payload], crc32c=strings.crc32c
+        )
+    )
+    index = build_index(entries, plan.num_shards)
+    fingerprint = build_fingerprint(metadata.saved_model, index, secrets.randbits(128))
+    return {
+        plan.object_graph_file: strings.payload,
+        naming.INDEX_FILE: index,
+        naming.FINGERPRINT_FILE: fingerprint,
+        naming.SAVED_MODEL_FILE: metadata.saved_model,  # the commit: always the last
+    }
+
+
+def _result(
+    plan: SavePlan,
+    receipts: Mapping[int, Receipt],
+    progress: Mapping[str, HostProgress],
+    seconds: float,
+) -> SaveResult:
+    shards = tuple(
+        ShardResult(
+            shard.file,
+            cpu0(shard.writer),
+            shard.source_hosts,
+            receipts[shard.index].nbytes,
+            receipts[shard.index].seconds,
+        )
+        for shard in plan.shards
+    )
+    return SaveResult(
+        plan.directory,
+        plan.layout,
+        sum(shard.nbytes for shard in shards),
+        seconds,
+        shards,
+        {host: heard.peak_bytes for host, heard in progress.items()},
+        tuple(disk.hosts for disk in plan.disks),
+    )
+
+
+def _refuse_functions(signatures: object, options: SaveOptions) -> None:
+    """No object here is a function, so whatever was given as one is not."""
+    for alias, function in (options.function_aliases or {}).items():
+        raise OptionTypeError(
+            "function_aliases",
+            f"alias {alias!r} is for a {type(function).__name__}, no function",
+        )
+    if signatures:
+        raise OptionTypeError("signatures", f"{type(signatures).__name__} is no function")
+
+
+def _absolute(directory: str | os.PathLike[str]) -> str:
+    path = os.fspath(directory).removeprefix("file://")
+    if not path:
+        raise OptionError("directory", "a path or a URL is wanted, got an empty one")
+    return path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - as a string
+
+
+def _new_epoch() -> str:
+    return f"{time.time_ns() // 1_000_000:x}-{secrets.token_hex(4)}"
