@@ -29,7 +29,9 @@ _GRAPH_PRODUCER = 2474
 _GRAPH_MIN_CONSUMER = 12
 """The graph versions of that TensorFlow, tensorflow/core/public/version.h."""
 
-_INIT_OP = "__saved_model_init_op"
+INIT_OP = "__saved_model_init_op"
+"""The signature, and the output in it, that names the op that initializes the graph."""
+
 _MAIN_OP = "saved_model_main_op"
 
 
@@ -71,6 +73,6 @@ def _add_init_op(meta_graph: MetaGraphDef, names: Names) -> None:
     node = names.unique("NoOp")
     add_node(meta_graph.graph_def.node, node, "NoOp")
     meta_graph.collection_def[_MAIN_OP].node_list.value.append(node)
-    output = meta_graph.signature_def[_INIT_OP].outputs[_INIT_OP]
+    output = meta_graph.signature_def[INIT_OP].outputs[INIT_OP]
     output.name = node
     output.tensor_shape.unknown_rank = True
