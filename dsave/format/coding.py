@@ -61,7 +61,8 @@ def ordered_num(value: int) -> bytes:
 
 def ordered_string(value: bytes) -> bytes:
     """A byte string in the ordered code, end mark included."""
-    return value.replace(b"\xff", b"\xff\x00").replace(b"\x00", b"\x00\xff") + b"\x00\x01"
+    parts = [part.replace(b"\xff", b"\xff\x00") for part in value.split(b"\x00")]
+    return b"\x00\xff".join(parts) + b"\x00\x01"
 
 
 def ordered_signed(value: int) -> bytes:
