@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 from dsave.format.coding import Buffer
 
