@@ -13,6 +13,7 @@ import re
 
 from farmhash import Fingerprint64
 
+from dsave.model.dtype import STRING
 from dsave.proto.graph_pb2 import GraphDef
 from dsave.proto.saved_model_pb2 import FingerprintDef, MetaGraphDef, SavedModel
 
@@ -21,7 +22,6 @@ _VERSION = 4
 
 _UID = re.compile(r"(?<=_)\d+$", re.ASCII)
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_STRING = 7
 
 
 def build_fingerprint(saved_model: bytes, index: bytes, uuid: int) -> bytes:
@@ -73,7 +73,7 @@ def _graph_hash(graph: GraphDef) -> int:
             function.name = _UID.sub("", function.name)
             if "config_proto" in node.attr:
                 node.attr["config_proto"].s = b""
-        elif node.op == "Const" and node.attr["dtype"].type == _STRING:
+        elif node.op == "Const" and node.attr["dtype"].type == STRING.number:
             node.attr["value"].Clear()
     graph.library.Clear()
     graph.versions.Clear()

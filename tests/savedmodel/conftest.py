@@ -1,0 +1,108 @@
+"""Models to describe, and whole SavedModels of them on disk."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dsave.format.bundle import ShardWriter, build_index
+from dsave.format.naming import OBJECT_GRAPH_KEY, data_file
+from dsave.format.strings import encode_strings
+from dsave.model.dtype import STRING, dtype_of
+from dsave.model.slices import Box, partition
+from dsave.model.trackable import Module, trace
+from dsave.model.variable import (
+    Aggregation,
+    Component,
+    MirroredVariable,
+    ShardedVariable,
+    SyncOnReadVariable,
+    Variable,
+)
+from dsave.savedmodel.meta_graph import build_saved_model
+
+LOCAL = "/job:localhost/replica:0/task:0/device:CPU"
+
+
+def components(name, shape, devices):
+    whole = Box.whole(shape)
+    names = [name, *(f"{name}/replica_{i}" for i in range(1, len(devices)))]
+    return tuple(
+        Component(part, device, f"{part}@{device}", whole)
+        for part, device in zip(names, devices, strict=True)
+    )
+
+
+def plain(name, shape=(), dtype="float32", device=f"{LOCAL}:0"):
+    return Variable(name, dtype_of(dtype), shape, components(name, shape, [device]))
+
+
+def mirrored(name, shape=(), dtype="float32", devices=(f"{LOCAL}:0", f"{LOCAL}:1")):
+    return MirroredVariable(name, dtype_of(dtype), shape, components(name, shape, devices))
+
+
+def on_read(name, aggregation, shape=(), dtype="float32", devices=(f"{LOCAL}:0", f"{LOCAL}:1")):
+    return SyncOnReadVariable(
+        name,
+        dtype_of(dtype),
+        shape,
+        components(name, shape, devices),
+        aggregation=Aggregation.from_obj(aggregation),
+    )
+
+
+def sharded(name, shape, dtype="float32", devices=(f"{LOCAL}:0", f"{LOCAL}:1")):
+    parts = tuple(
+        Component(
+            f"{name}/part_{i}",
+            devices[i],
+            f"{name}@{i}",
+            Box((start, *(0 for _ in shape[1:])), (length, *shape[1:])),
+        )
+        for i, (start, length) in enumerate(partition(shape[0], len(devices)))
+    )
+    return ShardedVariable(name, dtype_of(dtype), shape, parts)
+
+
+def model(**attributes):
+    """The object graph of a module with these attributes."""
+    root = Module()
+    vars(root).update(attributes)
+    return trace(root)
+
+
+@pytest.fixture(scope="session")
+def make():
+    """Makers of variables and of object graphs; variables are on the local CPUs."""
+    return SimpleNamespace(
+        plain=plain, mirrored=mirrored, on_read=on_read, sharded=sharded, model=model
+    )
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Writes a SavedModel: `export(graph, policy, {key: array})` returns its directory."""
+
+    def write(graph, policy, values):
+        metadata = build_saved_model(graph, policy)
+        directory = tmp_path / policy.name
+        (directory / "variables").mkdir(parents=True)
+        with (directory / data_file(0, 1)).open("wb") as file:
+            shard = ShardWriter(0, file.write)
+            for _, key, variable in graph.variables():
+                add(shard, key, variable.dtype, variable.shape, values[key])
+            add(shard, OBJECT_GRAPH_KEY, STRING, (), np.array(metadata.object_graph, object))
+        index = build_index(shard.entries, 1)
+        (directory / "variables" / "variables.index").write_bytes(index)
+        (directory / "saved_model.pb").write_bytes(metadata.saved_model)
+        return str(directory)
+
+    return write
+
+
+def add(shard, key, dtype, shape, value):
+    if dtype.is_string:
+        encoded = encode_strings(np.asarray(value, object))
+        shard.add(key, dtype, shape, [encoded.payload], crc32c=encoded.crc32c)
+    else:
+        shard.add(key, dtype, shape, [np.asarray(value, dtype.numpy).tobytes()])

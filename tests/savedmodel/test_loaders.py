@@ -1,0 +1,367 @@
+"""SavedModels from our metadata load in all that reads SavedModels.
+
+- Python: the tree of objects with its values, the kinds of variables, under every policy
+- Python, with LoadOptions of a policy: variables are put on the devices that were saved
+- a TF1 session and the C++ loader: each component has its value; so has the whole
+- saved_model_cli shows them
+- a model without variables, names of every kind and every dtype that TensorFlow can hold in a
+  variable load too; the dtypes that it cannot are known
+"""
+
+import ctypes
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsave.model.dtype import DTYPES, dtype_of
+from dsave.model.trackable import Module
+from dsave.options import VariablePolicy
+
+pytestmark = pytest.mark.tf
+
+EXPAND = VariablePolicy.EXPAND_DISTRIBUTED_VARIABLES
+LOCAL = "/job:localhost/replica:0/task:0/device:CPU"
+
+REFUSED = {"qint16", "quint16", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"}
+"""The dtypes of which TensorFlow 2.21 has tensors and checkpoints, but no variables."""
+
+
+def key(path):
+    return f"{path}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@pytest.fixture(params=VariablePolicy, ids=lambda policy: policy.name)
+def policy(request):
+    return request.param
+
+
+@pytest.fixture
+def every_kind(make):
+    """A model with each kind of variable, and what its checkpoint holds."""
+    graph = make.model(
+        p=make.plain("p", dtype="string"),
+        v=make.mirrored("v", (2,)),
+        total=make.on_read("total", "sum", dtype="int32"),
+        mean=make.on_read("mean", "mean"),
+        first=make.on_read("first", "only_first_replica"),
+        raw=make.on_read("raw", "none"),
+        e=make.sharded("emb", (3, 2)),
+        h=make.sharded("half", (3,), "float16"),
+    )
+    values = {
+        key("p"): b"text",
+        key("v"): [1.0, 2.0],
+        key("total"): 7,
+        key("mean"): 1.5,
+        key("first"): 2.5,
+        key("raw"): 3.5,
+        key("e"): [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
+        key("h"): [1.0, 2.0, 3.0],
+    }
+    return graph, values
+
+
+RESOURCES = {
+    "p": b"text",
+    "v": [1.0, 2.0],
+    "total": 7,
+    "mean": 1.5,
+    "first": 2.5,
+    "raw": 3.5,
+    "emb": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
+    "half": [1.0, 2.0, 3.0],
+}
+EXPANDED = RESOURCES | {
+    "v/replica_1": [1.0, 2.0],
+    "total/replica_1": 0,
+    "mean/replica_1": 1.5,
+    "first/replica_1": 2.5,
+    "raw/replica_1": 3.5,
+    "emb/part_0": [[1.0, 2.0], [3.0, 4.0]],
+    "emb/part_1": [[5.0, 6.0]],
+    "half/part_0": [1.0, 2.0],
+    "half/part_1": [3.0],
+}
+
+
+def resources(policy):
+    return EXPANDED if policy.expands else RESOURCES
+
+
+def session(tf):
+    config = tf.compat.v1.ConfigProto(device_count={"CPU": 2})
+    return tf.compat.v1.Session(graph=tf.Graph(), config=config)
+
+
+def values_in_session(tf, directory):
+    """{handle: value} of every handle in a session that loaded this model."""
+    with session(tf) as running, running.graph.as_default():
+        tf.compat.v1.saved_model.load(running, ["serve"], directory)
+        reads = [op for op in running.graph.get_operations() if op.type == "ReadVariableOp"]
+        read = running.run([op.outputs[0] for op in reads])
+        return {
+            op.inputs[0].op.name: np.asarray(value).tolist()
+            for op, value in zip(reads, read, strict=True)
+        }
+
+
+def test_python_loads_the_tree(tf, export, every_kind, policy):
+    loaded = tf.saved_model.load(export(every_kind[0], policy, every_kind[1]))
+    assert loaded.p.numpy() == b"text"
+    assert loaded.v.numpy().tolist() == [1.0, 2.0]
+    assert loaded.total.numpy() == 7
+    assert loaded.e.numpy().tolist() == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    assert loaded.h.numpy().tolist() == [1.0, 2.0, 3.0]
+    assert [loaded.v.trainable, loaded.total.trainable] == [True, False]
+    assert loaded.total.aggregation == tf.VariableAggregation.SUM
+    assert loaded.total.synchronization == tf.VariableSynchronization.ON_READ
+    assert loaded.e.name == "emb:0"
+    assert dict(loaded.signatures) == {}
+    assert loaded.tensorflow_version == "2.21.0"
+
+
+def test_python_loads_containers_and_shared_objects(tf, export, make):
+    branch, shared = Module(), make.plain("shared")
+    branch.b = make.plain("b", (2,))
+    graph = make.model(
+        branch=branch, many=[shared, {"a/b.c": make.plain("c")}], pair=(shared, make.plain("d"))
+    )
+    values = {
+        key("many/0"): 1,
+        key("many/1/a.Sb..c"): 2,
+        key("pair/1"): 3,
+        key("branch/b"): [4, 5],
+    }
+    loaded = tf.saved_model.load(export(graph, VariablePolicy.NONE, values))
+    assert loaded.many[0].numpy() == 1.0
+    assert loaded.pair[0] is loaded.many[0]
+    assert loaded.many[1]["a/b.c"].numpy() == 2.0
+    assert loaded.pair[1].numpy() == 3.0
+    assert loaded.branch.b.numpy().tolist() == [4.0, 5.0]
+
+
+def test_python_puts_variables_on_saved_devices(tf, export, make):
+    graph = make.model(v=make.plain("v", device=f"{LOCAL}:0"))
+    directory = export(graph, VariablePolicy.SAVE_VARIABLE_DEVICES, {key("v"): 1})
+    options = tf.saved_model.LoadOptions(experimental_variable_policy="save_variable_devices")
+    assert tf.saved_model.load(directory, options=options).v.device == f"{LOCAL}:0"
+
+
+def test_a_session_restores_every_component(tf, export, every_kind, policy):
+    directory = export(every_kind[0], policy, every_kind[1])
+    assert values_in_session(tf, directory) == resources(policy)
+
+
+def test_what_a_session_saves_is_what_was_restored(tf, export, every_kind, policy):
+    graph, values = every_kind
+    directory = export(graph, policy, values)
+    with session(tf) as running, running.graph.as_default():
+        saver = tf.compat.v1.saved_model.load(running, ["serve"], directory).saver_def
+        prefix = f"{directory}/again"
+        feed = {saver.filename_tensor_name: prefix}
+        assert running.run(saver.save_tensor_name, feed) == prefix.encode()
+    before = tf.train.load_checkpoint(f"{directory}/variables/variables")
+    after = tf.train.load_checkpoint(prefix)
+    keys = before.get_variable_to_shape_map().keys()
+    assert after.get_variable_to_shape_map().keys() == keys
+    for name in keys:
+        np.testing.assert_array_equal(after.get_tensor(name), before.get_tensor(name))
+    assert not list(Path(directory).glob("*_temp"))
+
+
+def test_a_session_saves_the_aggregate_of_components_that_changed(tf, export, make):
+    graph = make.model(
+        total=make.on_read("total", "sum", (2,)),
+        mean=make.on_read("mean", "mean", dtype="bfloat16"),
+        first=make.on_read("first", "only_first_replica", dtype="int32"),
+        flags=make.on_read("flags", "sum", dtype="bool"),
+    )
+    values = {key("total"): [1, 2], key("mean"): 1, key("first"): 1, key("flags"): True}
+    directory = export(graph, EXPAND, values)
+    with session(tf) as running, running.graph.as_default():
+        saver = tf.compat.v1.saved_model.load(running, ["serve"], directory).saver_def
+        for name, dtype, value in [
+            ("total/replica_1", tf.float32, [10, 20]),
+            ("mean/replica_1", tf.bfloat16, 4),
+            ("first/replica_1", tf.int32, 9),
+        ]:
+            handle = running.graph.get_tensor_by_name(f"{name}:0")
+            assign = tf.raw_ops.AssignVariableOp(
+                resource=handle, value=tf.constant(value, dtype)
+            )
+            running.run(assign)
+        prefix = f"{directory}/again"
+        running.run(saver.save_tensor_name, {saver.filename_tensor_name: prefix})
+    saved = tf.train.load_checkpoint(prefix)
+    assert saved.get_tensor(key("total")).tolist() == [11.0, 22.0]
+    assert saved.get_tensor(key("mean")) == 2.5
+    assert saved.get_tensor(key("first")) == 1
+    assert saved.get_tensor(key("flags"))
+
+
+def test_the_cpp_loader_restores_every_component(tf, export, every_kind, policy):
+    directory = export(every_kind[0], policy, every_kind[1])
+    wanted = {
+        name: value for name, value in resources(policy).items() if not isinstance(value, bytes)
+    }
+    dtypes = {"total": np.int32, "half": np.float16}
+    read = read_with_cpp(tf, directory, [f"{name}/Read/ReadVariableOp" for name in wanted])
+    for (name, value), stored in zip(wanted.items(), read, strict=True):
+        dtype = dtypes.get(name.split("/")[0], np.float32)
+        assert stored == np.array(value, dtype).tobytes(), name
+
+
+def read_with_cpp(tf, directory, operations):
+    """The bytes of the first output of each operation, run by TensorFlow's C API."""
+    library = ctypes.CDLL(
+        str(
+            Path(importlib.util.find_spec("tensorflow").origin).parent / "libtensorflow_cc.so.2"
+        )
+    )
+
+    class Output(ctypes.Structure):
+        _fields_ = (("operation", ctypes.c_void_p), ("index", ctypes.c_int))
+
+    def call(name, *arguments, returns=ctypes.c_void_p):
+        function = getattr(library, name)
+        function.restype = returns
+        return function(*arguments)
+
+    def check():
+        message = call("TF_Message", status, returns=ctypes.c_char_p)
+        assert call("TF_GetCode", status, returns=ctypes.c_int) == 0, message
+
+    def pointer(name, *arguments):
+        return ctypes.c_void_p(call(name, *arguments))
+
+    status, graph = pointer("TF_NewStatus"), pointer("TF_NewGraph")
+    options = pointer("TF_NewSessionOptions")
+    config = tf.compat.v1.ConfigProto(device_count={"CPU": 2}).SerializeToString()
+    call("TF_SetConfig", options, config, ctypes.c_size_t(len(config)), status)
+    check()
+    tags = (ctypes.c_char_p * 1)(b"serve")
+    loaded = pointer(
+        "TF_LoadSessionFromSavedModel",
+        options,
+        None,
+        directory.encode(),
+        tags,
+        1,
+        graph,
+        None,
+        status,
+    )
+    check()
+    outputs = (Output * len(operations))(
+        *(Output(call("TF_GraphOperationByName", graph, op.encode()), 0) for op in operations)
+    )
+    tensors = (ctypes.c_void_p * len(operations))()
+    nothing = (None, None, 0)
+    results = (outputs, tensors, len(operations))
+    call("TF_SessionRun", loaded, None, *nothing, *results, None, 0, None, status)
+    check()
+    read = []
+    for address in tensors:
+        tensor = ctypes.c_void_p(address)
+        size = call("TF_TensorByteSize", tensor, returns=ctypes.c_size_t)
+        read.append(ctypes.string_at(call("TF_TensorData", tensor), size))
+        call("TF_DeleteTensor", tensor)
+    call("TF_DeleteSession", loaded, status)
+    call("TF_DeleteGraph", graph)
+    call("TF_DeleteSessionOptions", options)
+    call("TF_DeleteStatus", status)
+    return read
+
+
+def test_the_command_line_tool_shows_it(tf, export, every_kind):
+    directory = export(every_kind[0], EXPAND, every_kind[1])
+    tool = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    done = subprocess.run(
+        [*tool, "show", "--dir", directory, "--all"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MetaGraphDef with tag-set: 'serve'" in done.stdout
+    assert "signature_def['__saved_model_init_op']" in done.stdout
+    assert "Concrete Functions:" in done.stdout
+
+
+def test_a_model_without_variables_loads(tf, export, make, policy):
+    directory = export(make.model(), policy, {})
+    assert tf.saved_model.load(directory).signatures == {}
+    assert values_in_session(tf, directory) == {}
+    assert len(read_with_cpp(tf, directory, ["Const"])) == 1
+
+
+def test_names_that_no_graph_accepts_load_everywhere(tf, export, make):
+    names = [
+        "a b",
+        "\u5c42",
+        "_x",
+        "x:0",
+        "x",
+        "X",
+        "",
+        "/y",
+        "NoOp",
+        "Const",
+        "x/Read/ReadVariableOp",
+    ]
+    graph = make.model(many=[make.plain(name) for name in names])
+    values = {key(f"many/{index}"): index for index in range(len(names))}
+    directory = export(graph, VariablePolicy.NONE, values)
+    loaded = tf.saved_model.load(directory)
+    assert [v.numpy() for v in loaded.many] == list(range(len(names)))
+    with tf.Graph().as_default():
+        tf.saved_model.load(directory)
+    assert list(values_in_session(tf, directory).values()) == list(range(len(names)))
+
+
+def test_every_other_dtype_survives_restore_and_save(tf, export, make):
+    rng = np.random.default_rng(0)
+    held = [dtype.name for dtype in DTYPES if dtype.name not in REFUSED]
+    graph = make.model(**{name: make.plain(name, (3,), name) for name in held})
+    values = {key(name): some(rng, dtype_of(name)) for name in held}
+    directory = export(graph, VariablePolicy.NONE, values)
+    tf.saved_model.load(directory)
+    with session(tf) as running, running.graph.as_default():
+        saver = tf.compat.v1.saved_model.load(running, ["serve"], directory).saver_def
+        prefix = f"{directory}/again"
+        running.run(saver.save_tensor_name, {saver.filename_tensor_name: prefix})
+    stored = Path(directory, "variables/variables.data-00000-of-00001").read_bytes()
+    assert Path(f"{prefix}.data-00000-of-00001").read_bytes() == stored
+
+
+def some(rng, dtype):
+    if dtype.is_string:
+        return np.array([b"a", b"", b"\0\xff"], object)
+    return rng.integers(0, 2, 3).astype(dtype.numpy)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_tensorflow_has_no_variables_of_some_dtypes(tf, export, make, name):
+    dtype = dtype_of(name)
+    graph = make.model(v=make.plain("v", (1,), name))
+    directory = export(graph, VariablePolicy.NONE, {key("v"): np.zeros(1, dtype.numpy)})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="AssignVariableOp"):
+        tf.saved_model.load(directory)
+
+
+@pytest.mark.parametrize("name", ["string", "uint16", "uint64", "float8_e5m2", "int4", "qint8"])
+def test_parts_of_each_dtype_get_their_rows(tf, export, make, name):
+    dtype = dtype_of(name)
+    text = dtype.is_string
+    value = np.array([b"a", b"b", b"c"], object) if text else np.array([1, 0, 1], dtype.numpy)
+    directory = export(make.model(e=make.sharded("e", (3,), name)), EXPAND, {key("e"): value})
+    with session(tf) as running, running.graph.as_default():
+        tf.compat.v1.saved_model.load(running, ["serve"], directory)
+        tensors = [f"e{part}/Read/ReadVariableOp:0" for part in ("", "/part_0", "/part_1")]
+        whole, *parts = (np.atleast_1d(np.asarray(part)) for part in running.run(tensors))
+    assert np.concatenate(parts).tolist() == whole.tolist()
+    assert [len(part) for part in parts] == [2, 1]
