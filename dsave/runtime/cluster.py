@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,6 @@ from dsave.model.variable import (
     Variable,
     aggregated,
 )
-from dsave.runtime import ray_hosts
 from dsave.runtime.arrays import Array, as_variable_array
 
 _DEFAULT_TIMEOUT_S = 600.0
@@ -76,23 +74,15 @@ class Cluster:
     """Hosts, their devices, and the variables that live there. Made by `start`."""
 
     def __init__(self, spec: ClusterSpec) -> None:
+        # Here, so that whoever only reads a checkpoint or a config need not wait for Ray.
+        from dsave.runtime.ray_hosts import RayHosts  # noqa: PLC0415
+
         self._spec = spec
         self._hosts = spec.host_names
         self._devices = spec.devices
         self._count = itertools.count()
         self._dropped: deque[Mapping[str, list[str]]] = deque()
-        self._local_root = Path(spec.local_root or tempfile.mkdtemp(prefix="dsave-hosts-"))
-        for host, path in itertools.product(self._hosts, spec.local_paths):
-            ray_hosts.private_path(self._local_root, host, path).mkdir(
-                parents=True, exist_ok=True
-            )
-        self._owns_ray = ray_hosts.connect(spec.ray)
-        try:
-            self._actors = ray_hosts.RayHosts(spec, self._local_root)
-        except BaseException:
-            if self._owns_ray:
-                ray_hosts.disconnect()
-            raise
+        self._actors = RayHosts(spec)
         self._closed = False
         _active.append(self)
 
@@ -122,9 +112,7 @@ class Cluster:
             return
         self._closed = True
         _active.remove(self)
-        self._actors.kill()
-        if self._owns_ray:
-            ray_hosts.disconnect()
+        self._actors.close()
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -415,7 +403,7 @@ class Cluster:
             for part in dict.fromkeys(component.box for component in held):
                 slots = _slots(variable, [c for c in held if c.box == part])
                 if part == box:
-                    whole = ray_hosts.shared(value) if whole is None else whole
+                    whole = self._actors.shared(value) if whole is None else whole
                     argument: object = whole
                 else:
                     argument = value[part.within(box).index]

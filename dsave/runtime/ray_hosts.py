@@ -4,6 +4,7 @@ Everywhere else a host is a name, a call is a future, and a dead actor is a `Hos
 """
 
 import os
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -29,7 +30,7 @@ _ACTOR_OPTIONS: dict[str, Any] = {
 _HostActor: Any = ray.remote(**_ACTOR_OPTIONS)(Host)
 
 
-def connect(spec: RaySpec) -> bool:
+def _connect(spec: RaySpec) -> bool:
     """Use the Ray of this process if there is one, else join or start one; whether it is ours.
 
     Raises:
@@ -53,30 +54,21 @@ def connect(spec: RaySpec) -> bool:
 
 
 class RayHosts:
-    """The actors of a cluster, by host name.
+    """The actors of a cluster, by host name, and Ray for as long as they live.
 
     Raises:
-        ClusterError: too few Ray nodes for `placement: spread`, or a host does not start.
+        ClusterError: no Ray, too few of its nodes for `placement: spread`, or a host does
+            not start.
     """
 
-    def __init__(self, spec: ClusterSpec, local_root: Path) -> None:
-        places = _places(spec)
+    def __init__(self, spec: ClusterSpec) -> None:
         self._actors: dict[str, Any] = {}
-        for host, (node_id, address) in zip(spec.host_names, places, strict=True):
-            mounts = {
-                path: str(private_path(local_root, host, path)) for path in spec.local_paths
-            }
-            strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            self._actors[host] = _HostActor.options(scheduling_strategy=strategy).remote(
-                host, spec.devices_of(host), mounts, address
-            )
-        started = {host: actor.real_path.remote("/") for host, actor in self._actors.items()}
-        for host, ref in started.items():
-            try:
-                ray.get(ref, timeout=_START_TIMEOUT_S)
-            except (RayError, TimeoutError) as error:
-                self.kill()
-                raise ClusterError(f"{host} did not start: {error}") from None
+        self._owns_ray = _connect(spec.ray)
+        try:
+            self._start(spec)
+        except BaseException:
+            self.close()
+            raise
 
     def submit(
         self,
@@ -111,26 +103,45 @@ class RayHosts:
         answer.add_done_callback(translate)
         return translated
 
-    def kill(self) -> None:
-        """End all actors; they hold nothing that outlives them."""
+    def shared(self, value: object) -> object:
+        """The value as an argument for many calls: stored once, if it is large."""
+        return ray.put(value)
+
+    def close(self) -> None:
+        """End all actors, which hold nothing that outlives them, and Ray if it is ours."""
         for actor in self._actors.values():
             ray.kill(actor)
+        if self._owns_ray:
+            ray.shutdown()
+
+    def _start(self, spec: ClusterSpec) -> None:
+        mounts = _private_paths(spec)
+        for host, (node_id, address) in zip(spec.host_names, _places(spec), strict=True):
+            strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            self._actors[host] = _HostActor.options(scheduling_strategy=strategy).remote(
+                host, spec.devices_of(host), mounts[host], address
+            )
+        started = {host: actor.real_path.remote("/") for host, actor in self._actors.items()}
+        for host, ref in started.items():
+            try:
+                ray.get(ref, timeout=_START_TIMEOUT_S)
+            except (RayError, TimeoutError) as error:
+                raise ClusterError(f"{host} did not start: {error}") from None
 
 
-def private_path(local_root: Path, host: str, path: str) -> Path:
-    """Where a host's private copy of a path lies on this machine."""
-    job_task = host.strip("/").replace("/replica:0", "").replace("/", "-").replace(":", "-")
-    return local_root / job_task / path.lstrip("/")
-
-
-def disconnect() -> None:
-    """Stop the Ray that `connect` started."""
-    ray.shutdown()
-
-
-def shared(value: object) -> object:
-    """The value as an argument for many calls: stored once, if it is large."""
-    return ray.put(value)
+def _private_paths(spec: ClusterSpec) -> dict[str, dict[str, str]]:
+    """For each host where its private copies of the local paths lie on this machine."""
+    if not spec.local_paths:
+        return {host: {} for host in spec.host_names}
+    root = Path(spec.local_root or tempfile.mkdtemp(prefix="dsave-hosts-"))
+    mounts: dict[str, dict[str, str]] = {}
+    for host in spec.host_names:
+        job_task = host.strip("/").replace("/replica:0", "")
+        own = root / job_task.replace("/", "-").replace(":", "-")
+        mounts[host] = {path: str(own / path.lstrip("/")) for path in spec.local_paths}
+        for private in mounts[host].values():
+            Path(private).mkdir(parents=True, exist_ok=True)
+    return mounts
 
 
 def _places(spec: ClusterSpec) -> list[tuple[str, str]]:
