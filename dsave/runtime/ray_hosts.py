@@ -16,10 +16,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsave.errors import ClusterError, DsaveError, HostLostError, SaveError
 from dsave.model.cluster_spec import ClusterSpec, RaySpec
+from dsave.runtime.arrays import Array
 from dsave.runtime.host import Host
 
 _LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
+_INLINE_NBYTES = 64 << 10  # Ray sends arguments below 100 KiB along with the call
 
 # A step of the user's has the actor's main group to itself, so that neither a save nor a
 # question about its progress waits for it, nor the question for the save.
@@ -103,9 +105,9 @@ class RayHosts:
         answer.add_done_callback(translate)
         return translated
 
-    def shared(self, value: object) -> object:
-        """The value as an argument for many calls: stored once, if it is large."""
-        return ray.put(value)
+    def shared(self, value: Array) -> object:
+        """The array as an argument for many calls: stored once, if it is large."""
+        return value if value.nbytes <= _INLINE_NBYTES else ray.put(value)
 
     def close(self) -> None:
         """End all actors, which hold nothing that outlives them, and Ray if it is ours."""
