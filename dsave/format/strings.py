@@ -48,6 +48,10 @@ def encode_strings(array: StringArray) -> EncodedStrings:
         joined = b"".join(encoded)
     except (TypeError, UnicodeEncodeError) as error:
         raise DtypeError("string", f"each element is a bytes or a str: {error}") from None
+    if _exact_sum(lengths) != len(joined):
+        raise DtypeError(
+            "string", "each element is a bytes or a str, not a buffer of other items"
+        )
     lengths_crc = _lengths_crc(lengths, "<")
     checksum = mask(lengths_crc).to_bytes(4, "little")
     crc = crc32c(joined, crc32c(checksum, lengths_crc))
