@@ -212,7 +212,7 @@ def test_big_endian_strings_read_as_tensorflow_reads_them(tf_read, tmp_path):
 
 
 def compressed(block):
-    """The block in snappy's form: what repeats 32 bytes back as copies, the rest as literals."""
+    """The block in snappy's form: runs that repeat the 32 bytes before as copies."""
     output = bytearray(varint(len(block)))
     for start in range(0, len(block), 32):
         run = block[start : start + 32]
