@@ -24,8 +24,8 @@ RESOURCE: int = DT_RESOURCE
 Nodes = RepeatedCompositeFieldContainer[NodeDef]
 """The nodes of a graph, or of a function's body."""
 
-Attr = DType | bytes | int | AttrValue
-"""What an attribute is made of: a dtype, a string, an integer, or the message itself."""
+Attr = DType | bytes | int | tuple[int, ...] | AttrValue
+"""What an attribute is made of: a dtype, string, integer or shape, or the message itself."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_./>-]")
 _NOT_FIRST = re.compile(r"^[^A-Za-z0-9.]+")
@@ -68,13 +68,6 @@ def set_shape(proto: TensorShapeProto, shape: Iterable[int]) -> None:
         proto.dim.add().size = extent
 
 
-def shape_attr(shape: Iterable[int]) -> AttrValue:
-    """A shape as an attribute."""
-    value = AttrValue()
-    set_shape(value.shape, shape)
-    return value
-
-
 def types_attr(numbers: Iterable[int]) -> AttrValue:
     """A list of `DataType` numbers as an attribute."""
     value = AttrValue()
@@ -105,6 +98,8 @@ def add_node(
             value.type = attr.number  # type: ignore[assignment]
         elif isinstance(attr, bytes):
             value.s = attr
+        elif isinstance(attr, tuple):
+            set_shape(value.shape, attr)
         elif isinstance(attr, int):
             value.i = attr
         else:

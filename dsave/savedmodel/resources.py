@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dsave.model.slices import Box
 from dsave.model.variable import ShardedVariable, Variable
 from dsave.options import VariablePolicy
-from dsave.savedmodel.nodes import Names, Nodes, add_node, node_name, shape_attr
+from dsave.savedmodel.nodes import Names, Nodes, add_node, node_name
 from dsave.savedmodel.object_graph import lists_components
 
 
@@ -52,7 +52,7 @@ def add_variable(
             "VarHandleOp",
             device=device,
             dtype=variable.dtype,
-            shape=shape_attr(box.lengths),
+            shape=box.lengths,
             # Sessions find a variable by this name alone, so it is as unique as the node's.
             shared_name=node.encode(),
             debug_name=f"{node}/".encode(),

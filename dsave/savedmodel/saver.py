@@ -16,7 +16,7 @@ all. Bodies name no device but the CPU for file ops: a handle's device decides w
 Structure: tensorflow/python/checkpoint/functional_saver.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,7 +36,6 @@ from dsave.savedmodel.nodes import (
     add_node,
     add_strings,
     function_attr,
-    shape_attr,
     types_attr,
 )
 from dsave.savedmodel.resources import GraphVariable
@@ -61,7 +60,7 @@ def add_saver(
     """Add both functions and the nodes that call them; returns where sessions find these."""
     handles = [resource.node for variable in variables for resource in variable.resources]
     filename = names.unique("saver_filename")
-    add_node(graph.node, filename, "Placeholder", dtype=STRING, shape=shape_attr(()))
+    add_node(graph.node, filename, "Placeholder", dtype=STRING, shape=())
     constant = names.unique("Const")
     add_strings(graph.node, constant, object_graph, CPU)
     _add_save_function(graph.library.function.add(), variables)
@@ -97,17 +96,16 @@ def _add_call(
 def _add_restore_function(function: FunctionDef, variables: Sequence[GraphVariable]) -> None:
     function.signature.name = _RESTORE
     add_argument(function, _PREFIX, STRING)
-    _add_handle_arguments(function, variables)
+    handles = _add_handle_arguments(function, variables)
     nodes = function.node_def
     wanted: list[tuple[GraphVariable, str]] = []
     assigned: list[str] = []
-    handles = _arguments(variables)
     for number, variable in enumerate(variables):
+        dtype = variable.variable.dtype
         value = f"RestoreV2:tensors:{len(wanted)}"
         wanted.append((variable, ""))
         values = [value]
         others = variable.resources[1:]
-        dtype = variable.variable.dtype
         if others and isinstance(variable.variable, ShardedVariable):
             if dtype.reassembled:
                 for part in others:
@@ -116,14 +114,13 @@ def _add_restore_function(function: FunctionDef, variables: Sequence[GraphVariab
             else:
                 values += _add_split(nodes, f"SplitV_{number}", value, variable)
         elif others and _aggregates(variable, Aggregation.SUM):
-            zeros = f"ZerosLike_{number}"
-            add_node(nodes, zeros, "ZerosLike", (value,), CPU, T=dtype)
-            values += [f"{zeros}:y:0"] * len(others)
+            add_node(nodes, f"ZerosLike_{number}", "ZerosLike", (value,), CPU, T=dtype)
+            values += [f"ZerosLike_{number}:y:0"] * len(others)
         else:
             values += [value] * len(others)
-        for value in values:
+        for handle, value in zip(handles[number], values, strict=True):
             node = f"AssignVariableOp_{len(assigned)}"
-            add_node(nodes, node, "AssignVariableOp", (next(handles), value), dtype=dtype)
+            add_node(nodes, node, "AssignVariableOp", (handle, value), dtype=dtype)
             assigned.append(f"^{node}")
     if wanted:
         inputs = [_PREFIX, *_add_keys(nodes, "RestoreV2", wanted)]
@@ -153,31 +150,12 @@ def _add_save_function(function: FunctionDef, variables: Sequence[GraphVariable]
     function.signature.name = _SAVE
     add_argument(function, _PREFIX, STRING)
     add_argument(function, _OBJECT_GRAPH, STRING)
-    _add_handle_arguments(function, variables)
+    handles = _add_handle_arguments(function, variables)
     nodes = function.node_def
-    handles = _arguments(variables)
-    values = []
-    for number, variable in enumerate(variables):
-        dtype = variable.variable.dtype
-        aggregated = _aggregates(variable, Aggregation.SUM, Aggregation.MEAN)
-        reads = []
-        for place, _ in enumerate(variable.resources):
-            handle = next(handles)
-            if place == 0 or aggregated:
-                node = f"ReadVariableOp_{number}_{place}"
-                add_node(nodes, node, "ReadVariableOp", (handle,), dtype=dtype)
-                reads.append(f"{node}:value:0")
-        value = reads[0]
-        if len(reads) > 1:
-            add_node(nodes, f"AddN_{number}", "AddN", reads, CPU, T=dtype, N=len(reads))
-            value = f"AddN_{number}:sum:0"
-            if _aggregates(variable, Aggregation.MEAN):
-                count = f"mean_{number}/count"
-                add_const(nodes, count, np.array(len(reads), dtype.numpy), CPU)
-                inputs = (value, f"{count}:output:0")
-                add_node(nodes, f"mean_{number}", "RealDiv", inputs, CPU, T=dtype)
-                value = f"mean_{number}:z:0"
-        values.append(value)
+    values = [
+        _add_value(nodes, number, variable, handles[number])
+        for number, variable in enumerate(variables)
+    ]
     # TensorFlow keeps no temporary directory on S3.
     add_strings(nodes, "s3_suffix", b".part", CPU)
     add_strings(nodes, "suffix", b"_temp/part", CPU)
@@ -205,6 +183,30 @@ def _add_save_function(function: FunctionDef, variables: Sequence[GraphVariable]
     _return_prefix(function, ["^MergeV2Checkpoints"])
 
 
+def _add_value(
+    nodes: Nodes, number: int, variable: GraphVariable, handles: Sequence[str]
+) -> str:
+    """Read what a variable is worth: its first component, or the aggregate of all."""
+    dtype = variable.variable.dtype
+    if not _aggregates(variable, Aggregation.SUM, Aggregation.MEAN):
+        handles = handles[:1]
+    reads = []
+    for place, handle in enumerate(handles):
+        read = f"ReadVariableOp_{number}_{place}"
+        add_node(nodes, read, "ReadVariableOp", (handle,), dtype=dtype)
+        reads.append(f"{read}:value:0")
+    if len(reads) == 1:
+        return reads[0]
+    add_node(nodes, f"AddN_{number}", "AddN", reads, CPU, T=dtype, N=len(reads))
+    total = f"AddN_{number}:sum:0"
+    if not _aggregates(variable, Aggregation.MEAN):
+        return total
+    add_const(nodes, f"count_{number}", np.array(len(reads), dtype.numpy), CPU)
+    mean = f"RealDiv_{number}"
+    add_node(nodes, mean, "RealDiv", (total, f"count_{number}:output:0"), CPU, T=dtype)
+    return f"{mean}:z:0"
+
+
 def _aggregates(variable: GraphVariable, *ways: Aggregation) -> bool:
     """Whether it is one of these aggregates of its components, which TensorFlow can compute."""
     described = variable.variable
@@ -216,18 +218,19 @@ def _aggregates(variable: GraphVariable, *ways: Aggregation) -> bool:
     )
 
 
-def _add_handle_arguments(function: FunctionDef, variables: Sequence[GraphVariable]) -> None:
-    handles = _arguments(variables)
-    for variable in variables:
-        for resource in variable.resources:
-            add_handle_argument(
-                function, next(handles), variable.variable.dtype, resource.box.lengths
-            )
-
-
-def _arguments(variables: Sequence[GraphVariable]) -> Iterator[str]:
-    """The names of the arguments that are handles, in order."""
-    return (f"variable_{n}" for n in range(sum(len(v.resources) for v in variables)))
+def _add_handle_arguments(
+    function: FunctionDef, variables: Sequence[GraphVariable]
+) -> list[list[str]]:
+    """Add an argument for each handle; returns their names, a list for each variable."""
+    names = []
+    for number, variable in enumerate(variables):
+        names.append(
+            [f"variable_{number}_{place}" for place, _ in enumerate(variable.resources)]
+        )
+        for name, resource in zip(names[-1], variable.resources, strict=True):
+            shape = resource.box.lengths
+            add_handle_argument(function, name, variable.variable.dtype, shape)
+    return names
 
 
 def _add_keys(

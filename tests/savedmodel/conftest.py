@@ -1,4 +1,7 @@
-"""Models to describe, and whole SavedModels of them on disk."""
+"""Models to describe, and whole SavedModels of them on disk.
+
+Sharded variables are stored in slices, those of dtypes that TensorFlow can put together.
+"""
 
 from types import SimpleNamespace
 
@@ -90,7 +93,10 @@ def export(tmp_path):
         with (directory / data_file(0, 1)).open("wb") as file:
             shard = ShardWriter(0, file.write)
             for _, key, variable in graph.variables():
-                add(shard, key, variable.dtype, variable.shape, values[key])
+                boxes = [None]
+                if isinstance(variable, ShardedVariable) and variable.dtype.reassembled:
+                    boxes = [component.box for component in variable.components]
+                add(shard, key, variable.dtype, variable.shape, values[key], boxes)
             add(shard, OBJECT_GRAPH_KEY, STRING, (), np.array(metadata.object_graph, object))
         index = build_index(shard.entries, 1)
         (directory / "variables" / "variables.index").write_bytes(index)
@@ -100,9 +106,12 @@ def export(tmp_path):
     return write
 
 
-def add(shard, key, dtype, shape, value):
+def add(shard, key, dtype, shape, value, boxes=(None,)):
     if dtype.is_string:
         encoded = encode_strings(np.asarray(value, object))
         shard.add(key, dtype, shape, [encoded.payload], crc32c=encoded.crc32c)
-    else:
-        shard.add(key, dtype, shape, [np.asarray(value, dtype.numpy).tobytes()])
+        return
+    array = np.asarray(value, dtype.numpy)
+    for box in boxes:
+        piece = array if box is None else array[box.index]
+        shard.add(key, dtype, shape, [piece.tobytes()], box=box)

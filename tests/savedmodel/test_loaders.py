@@ -3,6 +3,8 @@
 - Python: the tree of objects with its values, the kinds of variables, under every policy
 - Python, with LoadOptions of a policy: variables are put on the devices that were saved
 - a TF1 session and the C++ loader: each component has its value; so has the whole
+- a session on a cluster: each component on its own worker
+- what a session saves again is what it restored, or the aggregate of what has become of it
 - saved_model_cli shows them
 - a model without variables, names of every kind and every dtype that TensorFlow can hold in a
   variable load too; the dtypes that it cannot are known
@@ -154,6 +156,54 @@ def test_python_puts_variables_on_saved_devices(tf, export, make):
 def test_a_session_restores_every_component(tf, export, every_kind, policy):
     directory = export(every_kind[0], policy, every_kind[1])
     assert values_in_session(tf, directory) == resources(policy)
+
+
+ON_A_CLUSTER = """
+import socket, sys
+import tensorflow as tf
+
+def free():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return f"localhost:{probe.getsockname()[1]}"
+
+config = tf.compat.v1.ConfigProto(share_cluster_devices_in_session=True)
+spec = tf.train.ClusterSpec({"worker": [free(), free()]})
+servers = [
+    tf.distribute.Server(spec, job_name="worker", task_index=task, config=config)
+    for task in (0, 1)
+]
+directory = sys.argv[1]
+with tf.Graph().as_default(), tf.compat.v1.Session(servers[0].target, config=config) as session:
+    saver = tf.compat.v1.saved_model.load(session, ["serve"], directory).saver_def
+    for op in session.graph.get_operations():
+        if op.type == "ReadVariableOp":
+            print(op.device, op.name, session.run(op.outputs[0]))
+    session.run(saver.save_tensor_name, {saver.filename_tensor_name: f"{directory}/again"})
+"""
+
+
+def test_a_session_on_a_cluster_restores_each_component_on_its_worker(tf, export, make):
+    workers = [f"/job:worker/replica:0/task:{task}/device:CPU:0" for task in (0, 1)]
+    graph = make.model(
+        v=make.mirrored("v", devices=workers), n=make.on_read("n", "sum", devices=workers)
+    )
+    directory = export(graph, EXPAND, {key("v"): 1, key("n"): 2})
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_CLUSTER, directory],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{workers[0]} v/Read/ReadVariableOp 1.0",
+        f"{workers[1]} v/replica_1/Read/ReadVariableOp 1.0",
+        f"{workers[0]} n/Read/ReadVariableOp 2.0",
+        f"{workers[1]} n/replica_1/Read/ReadVariableOp 0.0",
+    ]
+    assert tf.train.load_checkpoint(f"{directory}/again").get_tensor(key("n")) == 2.0
 
 
 def test_what_a_session_saves_is_what_was_restored(tf, export, every_kind, policy):

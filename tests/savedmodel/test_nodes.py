@@ -16,7 +16,6 @@ from dsave.savedmodel.nodes import (
     add_const,
     add_node,
     add_strings,
-    shape_attr,
     types_attr,
 )
 
@@ -41,7 +40,7 @@ def test_attributes_are_stored_as_what_they_are():
         T=dtype_of("float16"),
         text=b"t",
         count=3,
-        shape=shape_attr((2, -1)),
+        shape=(2, -1),
         types=types_attr([1, 3]),
     )
     (node,) = graph.node
