@@ -32,6 +32,7 @@ from dsave.proto.types_pb2 import DT_RESOURCE, DT_VARIANT, TensorSliceProto
 _VERSION = 1
 _MAX_RANK = 64  # of numpy
 _LIMIT = 1 << 63
+_UNSUPPORTED = frozenset({DT_RESOURCE, DT_VARIANT})
 _DTYPES = {dtype.number: dtype for dtype in DTYPES}
 
 
@@ -62,19 +63,23 @@ def read_index(data: Buffer, file: str) -> Index:
     slices = {key: value for key, value in table[1:] if key[0] == 0}
     entries: dict[str, tuple[Entry, ...]] = {}
     unsupported = []
+    types: dict[tuple[int, bytes], tuple[DType, tuple[int, ...]]] = {}
     for name, value in table[1 + len(slices) :]:
         try:
             key = name.decode()
         except UnicodeDecodeError:
             raise CorruptionError(file, repr(name), "its key is not UTF-8") from None
         proto = _parsed(value, key, file)
-        if proto.dtype in {DT_RESOURCE, DT_VARIANT}:
+        if proto.dtype in _UNSUPPORTED:
             unsupported.append(key)
         elif proto.slices:
             entries[key] = _pieces(key, name, proto, slices, num_shards, file)
         else:
-            dtype, shape = _type(proto, key, file)
-            entries[key] = (_entry(key, dtype, shape, proto, None, num_shards, file),)
+            # Most tensors of a model have the dtype and the shape of others.
+            kind = (proto.dtype, proto.shape.SerializeToString())
+            if kind not in types:
+                types[kind] = _type(proto, key, file)
+            entries[key] = (_entry(key, *types[kind], proto, None, num_shards, file),)
     if slices:
         raise CorruptionError(file, repr(next(iter(slices))), "it is a slice of no tensor")
     return Index(num_shards, big_endian, MappingProxyType(entries), tuple(unsupported))
