@@ -93,8 +93,8 @@ class FileStorage:
                     raise DirectoryError(
                         str(self._target),
                         self._host,
-                        f"it is no SavedModel and holds others' files ({', '.join(foreign[:3])}); "
-                        "choose another directory, or empty this one",
+                        "it is no SavedModel and holds others' files "
+                        f"({', '.join(foreign[:3])}); choose another directory, or empty this one",
                     )
             self._make_parents()
             self._staging.mkdir(exist_ok=True)
@@ -161,7 +161,7 @@ class FileStorage:
                     if entry.name not in naming.SAVED_MODEL_NAMES:  # the user's own: keep it
                         entry.rename(self._target / entry.name)
                 shutil.rmtree(self._staging)
-            self._release()
+            self.end()
 
     def move_back(self) -> None:
         """Undo `move`, if it happened."""
@@ -178,7 +178,13 @@ class FileStorage:
             for parent in reversed(self._made):
                 with contextlib.suppress(OSError):
                     parent.rmdir()
-            self._release()
+            self.end()
+
+    def end(self) -> None:
+        """Let go of the staging directory: if it is still there, the next save may sweep it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _make_parents(self) -> None:
         missing = []
@@ -196,11 +202,6 @@ class FileStorage:
         self._lock = os.open(self._staging, os.O_RDONLY)
         with contextlib.suppress(OSError):
             fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     @contextlib.contextmanager
     def _named(self, problem: str) -> Iterator[None]:

@@ -166,6 +166,8 @@ class HostSave:
         """Drop the snapshot."""
         if self._server is not None:
             self._server.close()
+        if self._storage is not None:
+            self._storage.end()
         return self.progress()
 
     def _open_storage(self) -> Storage:

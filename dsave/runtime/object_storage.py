@@ -1,7 +1,7 @@
 """A save's files under a prefix of an object store, through fsspec.
 
-There is no rename: each file is put in its place, `saved_model.pb` last. So a save that
-replaces another removes that one's `saved_model.pb` first, and what was there is gone from then on.
+There is no rename: each file is put in its place, `saved_model.pb` last. So a save that replaces
+another removes that one's `saved_model.pb` first, and what was there is gone from then on.
 """
 
 import contextlib
@@ -109,6 +109,9 @@ class ObjectStorage:
                 with contextlib.suppress(FileNotFoundError):
                     self._fs.rm_file(f"{self._root}/{file}")
             self._remove_markers()
+
+    def end(self) -> None:
+        """Nothing is held in an object store."""
 
     def _remove_markers(self) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -8,6 +8,7 @@ Both kinds have the same verbs, in the order of a save (plan/commit.py):
     move                make the save visible
     clean               remove what it replaced
     move_back, discard  undo
+    end                 let go, on every host and in any case
 """
 
 from collections.abc import Collection, Mapping
@@ -61,3 +62,6 @@ class Storage(Protocol):
 
     def discard(self, files: Collection[str]) -> None:
         """Remove every trace of the save; `files` are those that it may have written."""
+
+    def end(self) -> None:
+        """Let go of what was held while the save went on; files stay as they are."""
