@@ -94,7 +94,7 @@ class FileStorage:
                         str(self._target),
                         self._host,
                         "it is no SavedModel and holds others' files "
-                        f"({', '.join(foreign[:3])}); choose another directory, or empty this one",
+                        f"({', '.join(foreign[:3])}); choose another directory, or empty it",
                     )
             self._make_parents()
             self._staging.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """A save's files under a prefix of an object store, through fsspec.
 
-There is no rename: each file is put in its place, `saved_model.pb` last. So a save that replaces
-another removes that one's `saved_model.pb` first, and what was there is gone from then on.
+There is no rename: each file is put in its place, `saved_model.pb` last. So a save that
+replaces another removes that one's `saved_model.pb` first; what was there is gone from then on.
 """
 
 import contextlib
