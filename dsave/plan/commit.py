@@ -17,13 +17,19 @@ host is stored, and what was there stays until every host has moved.
 A phase ends only when all its commands are answered, by a result, an error or the loss of
 the host: a disk is never swept while somebody still writes to it. Answers to commands that are
 no longer open (late, doubled, or from a host given up for lost) change nothing.
+
+The loss of a host is a failure if a command of its is open, or if something that is still to do
+needs it: a shard of its that is not written, or a disk that nobody else sees. Any other loss is
+only remembered: what its disk needs is then done by another host that sees it. The last three
+phases cannot fail, so in them another host also takes over what was open.
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from dsave.errors import DsaveError
-from dsave.plan.save_plan import Disk, SavePlan
+from dsave.plan.save_plan import SavePlan
 
 
 class Phase(enum.Enum):
@@ -49,7 +55,8 @@ _NEXT = {
     Phase.MOVING_BACK: (Phase.DISCARDING, Phase.DISCARDING),
     Phase.DISCARDING: (Phase.ABORTED, Phase.ABORTED),
 }
-_UNDOING = frozenset({Phase.MOVING_BACK, Phase.DISCARDING})
+_BEFORE_MOVING = frozenset({Phase.OPENING, Phase.WRITING, Phase.SEALING})
+_LAST = frozenset({Phase.CLEANING, Phase.MOVING_BACK, Phase.DISCARDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,38 +127,49 @@ class CommitLog:
     @property
     def failing(self) -> bool:
         """Whether the save can only be undone now, so that open commands may stop early."""
-        return self.error is not None and self.phase is not Phase.CLEANING
+        return self.error is not None
 
     def advance(self, event: Event) -> "tuple[CommitLog, tuple[Command, ...]]":
         """The log after an event, and the commands that it makes due."""
         if self.ended:
             return self, ()
         lost = self.lost
+        closed: frozenset[Command] = frozenset()
         error: DsaveError | None = None
         match event:
             case Answered(command):
                 closed = self.open & {command}
             case Failed(command):
-                closed, error = self.open & {command}, event.error
+                closed = self.open & {command}
+                error = event.error if closed else None
             case Lost(host):
-                lost, error = lost | {host}, event.error
+                lost |= {host}
                 closed = frozenset(command for command in self.open if command.host == host)
+                error = event.error if closed or self._needs(host, lost) else None
             case GivenUp():
-                closed, error = frozenset(), event.error
-        # A host that dies idle takes along what others still have to read from it.
-        deprived = (
-            isinstance(event, Lost)
-            and self.phase in {Phase.OPENING, Phase.WRITING}
-            and any(event.host in shard.source_hosts for shard in self.plan.shards)
-        )
-        if not closed and not deprived and not isinstance(event, GivenUp):
-            return replace(self, lost=lost), ()
+                error = event.error
         if self.phase is Phase.CLEANING:
-            error = None
+            error = None  # it is committed: too late to fail
         log = replace(self, lost=lost, open=self.open - closed, error=self.error or error)
+        again: tuple[Command, ...] = ()
+        if isinstance(event, Lost) and log.phase in _LAST:
+            again = log._tended(command.number for command in closed)
+            log = replace(log, open=log.open.union(again))
         if log.open:
-            return log, ()
+            return log, again
         return log._enter(log._next())
+
+    def _needs(self, host: str, lost: frozenset[str]) -> bool:
+        """Whether something that is still to do cannot be done without this host."""
+        if self.phase not in _BEFORE_MOVING:
+            return False
+        unwritten = self.plan.shards
+        if self.phase is not Phase.OPENING:
+            writing = {c.number for c in self.open if c.phase is Phase.WRITING}
+            unwritten = tuple(shard for shard in unwritten if shard.index in writing)
+        return any(
+            host == shard.writer or host in shard.source_hosts for shard in unwritten
+        ) or any(host in disk.hosts and lost.issuperset(disk.hosts) for disk in self.plan.disks)
 
     def _next(self) -> Phase:
         succeeded, failed = _NEXT[self.phase]
@@ -172,11 +190,18 @@ class CommitLog:
             return tuple(
                 Command(self.phase, shard.index, shard.writer) for shard in self.plan.shards
             )
-        hosts = ((n, self._tender(disk)) for n, disk in enumerate(self.plan.disks))
-        return tuple(Command(self.phase, n, host) for n, host in hosts if host is not None)
+        return self._tended(range(len(self.plan.disks)))
 
-    def _tender(self, disk: Disk) -> str | None:
-        """Who tends a disk: its owner, or to undo things whoever of its hosts is left."""
-        if self.phase in _UNDOING:
-            return next((host for host in disk.hosts if host not in self.lost), None)
-        return disk.owner
+    def _tended(self, disks: Iterable[int]) -> tuple[Command, ...]:
+        """This phase's command for each of these disks, to the first of its hosts that lives.
+
+        A disk without one gets none: the last phases can do nothing for it, and the others
+        are not entered then.
+        """
+        commands = []
+        for number in sorted(disks):
+            hosts = self.plan.disks[number].hosts
+            tender = next((host for host in hosts if host not in self.lost), None)
+            if tender is not None:
+                commands.append(Command(self.phase, number, tender))
+        return tuple(commands)

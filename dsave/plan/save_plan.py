@@ -67,7 +67,7 @@ class Item:
 
     @property
     def source_hosts(self) -> tuple[str, ...]:
-        """The hosts that bytes come from, first the one whose file this entry is in."""
+        """The hosts that bytes come from, in order of first use."""
         return tuple(dict.fromkeys(s.host for part in self.parts for s in part.sources))
 
 
@@ -154,13 +154,11 @@ def plan_shards(
                 key, f"two variables, {seen[key].name!r} and {variable.name!r}, have this key"
             )
         seen[key] = variable
-    givers = balance_bytes(
-        (load for key, v in variables for load in _loads(key, v, io_host)), hosts
-    )
+    givers = balance_bytes((load for key, v in variables for load in _loads(key, v)), hosts)
     by_host: dict[str, list[Item]] = {host: [] for host in hosts}
     for key, variable in variables:
-        for item in _items(key, variable, givers.get(key), string_nbytes):
-            by_host[item.source_hosts[0]].append(item)
+        for host, item in _items(key, variable, givers, io_host, string_nbytes):
+            by_host[host].append(item)
     given = [(host, items) for host, items in by_host.items() if items]
     return tuple(
         Shard(index, naming.data_file(index, len(given) + 1), io_host or host, tuple(items))
@@ -204,23 +202,26 @@ def check_space(plan: SavePlan, metadata_nbytes: int) -> None:
             )
 
 
-def _loads(key: str, variable: Variable, io_host: str | None) -> Iterable[Load]:
+def _loads(key: str, variable: Variable) -> Iterable[Load]:
     if isinstance(variable, ShardedVariable):
         for part in variable.components:
             nbytes = part.box.size * variable.dtype.itemsize
             yield Load(f"{key} {part.name}", nbytes, (part.host,))
-        return
-    if isinstance(variable, MirroredVariable):
+    elif isinstance(variable, MirroredVariable):
         holders = tuple(dict.fromkeys(component.host for component in variable.components))
+        yield Load(key, variable.nbytes, holders)
     else:
-        holders = (variable.components[0].host,)
-    # A replica that is already on the io host need not travel.
-    yield Load(key, variable.nbytes, (io_host,) if io_host in holders else holders)
+        yield Load(key, variable.nbytes, (variable.components[0].host,))
 
 
 def _items(
-    key: str, variable: Variable, giver: str | None, string_nbytes: Mapping[str, int]
-) -> Iterable[Item]:
+    key: str,
+    variable: Variable,
+    givers: Mapping[str, str],
+    io_host: str | None,
+    string_nbytes: Mapping[str, int],
+) -> Iterable[tuple[str, Item]]:
+    """Each entry of a variable, and the host in whose file it is."""
     dtype, shape = variable.dtype, variable.shape
 
     def part(*components: Component) -> Part:
@@ -235,14 +236,23 @@ def _items(
         # A slice without elements is not allowed, and holds nothing.
         pieces = [c for c in variable.components if c.box.size] or [variable.components[0]]
         if dtype.reassembled and len(pieces) > 1:
-            yield from (Item(key, dtype, shape, c.box, (part(c),)) for c in pieces)
+            for c in pieces:
+                yield c.host, Item(key, dtype, shape, c.box, (part(c),))
         else:  # TensorFlow cannot put slices of this dtype together: store one piece
-            yield Item(key, dtype, shape, None, tuple(part(c) for c in pieces))
-    elif variable.aggregation in {Aggregation.SUM, Aggregation.MEAN} and isinstance(
-        variable, SyncOnReadVariable
-    ):
+            parts = tuple(part(c) for c in pieces)
+            yield pieces[0].host, Item(key, dtype, shape, None, parts)
+        return
+    host = givers[key]
+    if isinstance(variable, SyncOnReadVariable) and variable.aggregation in {
+        Aggregation.SUM,
+        Aggregation.MEAN,
+    }:
         whole = part(*variable.components)
-        yield Item(key, dtype, shape, None, (whole,), variable.aggregation)
-    else:
-        held = (c for c in variable.components if c.host == giver)
-        yield Item(key, dtype, shape, None, (part(next(held, variable.components[0])),))
+        yield host, Item(key, dtype, shape, None, (whole,), variable.aggregation)
+        return
+    held = {component.host: component for component in reversed(variable.components)}
+    if not isinstance(variable, MirroredVariable) or io_host not in held:
+        source = held[host]
+    else:  # the io host's own replica need not travel
+        source = held[io_host]
+    yield host, Item(key, dtype, shape, None, (part(source),))
