@@ -20,8 +20,6 @@ os.environ |= {
 PRIVATE = "/dsave-private"
 """The path of which each host of a cluster here has its own copy; all others are shared."""
 
-HOSTS = ("/job:worker/replica:0/task:0", "/job:worker/replica:0/task:1")
-
 
 @pytest.fixture(scope="session")
 def _ray():
@@ -61,6 +59,12 @@ def pair(start):
     """Two hosts with two GPUs each, for all tests that leave them alive."""
     with start(gpus=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def gpus(pair):
+    """Names of its four GPUs, two of each host."""
+    return [device for device in pair.devices if "/device:GPU:" in device]
 
 
 @pytest.fixture
@@ -114,11 +118,12 @@ def tree(directory):
 @contextlib.contextmanager
 def untouched(directory):
     """What runs inside leaves the directory as it was, and adds nothing beside it."""
-    beside = sorted(os.listdir(Path(directory).parent))
+    parent = Path(directory).parent
+    beside = sorted(parent.iterdir())
     before = tree(directory)
     yield
     assert tree(directory) == before
-    assert sorted(os.listdir(Path(directory).parent)) == beside
+    assert sorted(parent.iterdir()) == beside
 
 
 def wait_for(condition, timeout_s=30.0):

@@ -15,9 +15,6 @@ from dsave.model.dtype import DTYPES
 pytestmark = [pytest.mark.ray, pytest.mark.tf]
 
 SHAPE = (5, 3)
-GPUS = [
-    f"/job:worker/replica:0/task:{task}/device:GPU:{gpu}" for task in (0, 1) for gpu in (0, 1)
-]
 
 NO_VARIABLES = {"qint16", "quint16", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"}
 """TensorFlow 2.21 stores tensors of these, and has no op that assigns them to a variable."""
@@ -69,7 +66,7 @@ def replicas(dtype):
 
 
 @pytest.fixture(scope="module")
-def everything(pair):
+def everything(pair, gpus):
     """(model, values by kind and dtype's name) for dtypes with and without variables in TF."""
     models = {"variables": dsave.Module(), "tensors": dsave.Module()}
     expected = {"variables": {}, "tensors": {}}
@@ -81,29 +78,33 @@ def everything(pair):
             expected[which][kind, name] = value
 
         value = arbitrary(dtype, number)
-        with pair.device(GPUS[number % 4]):
+        with pair.device(gpus[number % 4]):
             put("plain", pair.variable(value, dtype.name, dtype=dtype.name), value)
         value = arbitrary(dtype, number + 100)
         put("mirrored", pair.mirrored_variable(value, dtype.name, dtype=dtype.name), value)
         value = arbitrary(dtype, number + 200)
-        sharded = pair.sharded_variable(value, dtype.name, dtype=dtype.name, devices=GPUS)
+        sharded = pair.sharded_variable(value, dtype.name, dtype=dtype.name, devices=gpus)
         put("sharded", sharded, value)
 
         first = [arbitrary(dtype, number + 300 + replica) for replica in range(4)]
-        put("first", on_read(pair, dtype, "only_first_replica", first), first[0])
+        put("first", on_read(pair, gpus, dtype, "only_first_replica", first), first[0])
         if dtype.name not in {"bool", "string"}:
             arrays, total = replicas(dtype)
-            put("sum", on_read(pair, dtype, "sum", arrays), total.astype(dtype.numpy))
+            put("sum", on_read(pair, gpus, dtype, "sum", arrays), total.astype(dtype.numpy))
         if dtype.name in FLOATS:
-            put("mean", on_read(pair, dtype, "mean", arrays), (total / 4).astype(dtype.numpy))
+            put(
+                "mean",
+                on_read(pair, gpus, dtype, "mean", arrays),
+                (total / 4).astype(dtype.numpy),
+            )
     return models, expected
 
 
-def on_read(cluster, dtype, aggregation, arrays):
+def on_read(cluster, gpus, dtype, aggregation, arrays):
     variable = cluster.sync_on_read_variable(
         arrays[0], dtype.name, aggregation=aggregation, dtype=dtype.name
     )
-    for device, array in zip(GPUS, arrays, strict=True):
+    for device, array in zip(gpus, arrays, strict=True):
         cluster.assign(variable, array, device=device)
     return variable
 
