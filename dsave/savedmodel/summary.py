@@ -112,7 +112,7 @@ def read_summary(saved_model: bytes, file: str) -> Summary:
     keys |= _slot_keys(objects, paths)
     variables = tuple(
         _variable(objects.nodes[node_id].variable, key, file)
-        for node_id, key in sorted(keys.items())
+        for node_id, key in keys.items()
         if objects.nodes[node_id].HasField("variable")
     )
     return Summary(
@@ -124,7 +124,7 @@ def read_summary(saved_model: bytes, file: str) -> Summary:
             FunctionSummary(
                 "/".join(path), tuple(objects.nodes[node_id].function.concrete_functions)
             )
-            for node_id, path in sorted(paths.items())
+            for node_id, path in paths.items()
             if objects.nodes[node_id].HasField("function")
         ),
         signatures=tuple(

@@ -27,21 +27,22 @@ from dsave.savedmodel.meta_graph import build_saved_model
 LOCAL = "/job:localhost/replica:0/task:0/device:CPU"
 
 
-def components(name, shape, devices):
+def components(name, shape, dtype, devices):
     whole = Box.whole(shape)
     names = [name, *(f"{name}/replica_{i}" for i in range(1, len(devices)))]
     return tuple(
-        Component(part, device, f"{part}@{device}", whole)
+        Component(part, device, f"{part}@{device}", whole, dtype_of(dtype))
         for part, device in zip(names, devices, strict=True)
     )
 
 
 def plain(name, shape=(), dtype="float32", device=f"{LOCAL}:0"):
-    return Variable(name, dtype_of(dtype), shape, components(name, shape, [device]))
+    return Variable(name, dtype_of(dtype), shape, components(name, shape, dtype, [device]))
 
 
 def mirrored(name, shape=(), dtype="float32", devices=(f"{LOCAL}:0", f"{LOCAL}:1")):
-    return MirroredVariable(name, dtype_of(dtype), shape, components(name, shape, devices))
+    parts = components(name, shape, dtype, devices)
+    return MirroredVariable(name, dtype_of(dtype), shape, parts)
 
 
 def on_read(name, aggregation, shape=(), dtype="float32", devices=(f"{LOCAL}:0", f"{LOCAL}:1")):
@@ -49,7 +50,7 @@ def on_read(name, aggregation, shape=(), dtype="float32", devices=(f"{LOCAL}:0",
         name,
         dtype_of(dtype),
         shape,
-        components(name, shape, devices),
+        components(name, shape, dtype, devices),
         aggregation=Aggregation.from_obj(aggregation),
     )
 
@@ -61,6 +62,7 @@ def sharded(name, shape, dtype="float32", devices=(f"{LOCAL}:0", f"{LOCAL}:1")):
             devices[i],
             f"{name}@{i}",
             Box((start, *(0 for _ in shape[1:])), (length, *shape[1:])),
+            dtype_of(dtype),
         )
         for i, (start, length) in enumerate(partition(shape[0], len(devices)))
     )

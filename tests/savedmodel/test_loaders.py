@@ -394,6 +394,25 @@ def some(rng, dtype):
     return rng.integers(0, 2, 3).astype(dtype.numpy)
 
 
+def test_sums_and_means_of_every_other_dtype_survive_restore_and_save(tf, export, make):
+    held = [dtype for dtype in DTYPES if dtype.name not in REFUSED and not dtype.is_string]
+    sums = {f"{d.name}_sum": make.on_read(f"{d.name}_sum", "sum", (), d.name) for d in held}
+    means = {
+        f"{d.name}_mean": make.on_read(f"{d.name}_mean", "mean", (), d.name)
+        for d in held
+        if d.is_float
+    }
+    values = {key(name): 1 for name in (*sums, *means)}
+    directory = export(make.model(**sums, **means), EXPAND, values)
+    tf.saved_model.load(directory)
+    with session(tf) as running, running.graph.as_default():
+        saver = tf.compat.v1.saved_model.load(running, ["serve"], directory).saver_def
+        prefix = f"{directory}/again"
+        running.run(saver.save_tensor_name, {saver.filename_tensor_name: prefix})
+    stored = Path(directory, "variables/variables.data-00000-of-00001").read_bytes()
+    assert Path(f"{prefix}.data-00000-of-00001").read_bytes() == stored
+
+
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_tensorflow_has_no_variables_of_some_dtypes(tf, export, make, name):
     dtype = dtype_of(name)
