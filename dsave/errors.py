@@ -7,6 +7,7 @@ DsaveError
 ├── OptionError (ValueError)            a value given to an option
 ├── OptionTypeError (TypeError)         a value of the wrong type given to an option
 ├── DtypeError (TypeError)              a dtype that a SavedModel cannot hold
+├── TraceError (TypeError)              code that has no TensorFlow graph
 ├── ModelError (ValueError)             an object tree that cannot be saved
 ├── DirectoryError (OSError)            a directory that cannot be written
 │   └── NoSpaceError                    ... because its disk is too small
@@ -97,6 +98,20 @@ class DtypeError(DsaveError, TypeError):
 
     def __str__(self) -> str:
         return f"dtype {self.dtype}: {self.problem}"
+
+
+class TraceError(DsaveError, TypeError):
+    """Numpy code that a TensorFlow graph cannot express, and where it stands."""
+
+    def __init__(self, function: str, problem: str, file: str, line: int) -> None:
+        super().__init__(function, problem, file, line)
+        self.function = function
+        self.problem = problem
+        self.file = file
+        self.line = line
+
+    def __str__(self) -> str:
+        return f"{self.function}, at {self.file}:{self.line}: {self.problem}"
 
 
 class ModelError(DsaveError, ValueError):

@@ -64,6 +64,7 @@ def test_what_tensorflow_raises_is_raised_here_too():
         errors.OptionError: ValueError,
         errors.OptionTypeError: TypeError,
         errors.DtypeError: TypeError,
+        errors.TraceError: TypeError,
         errors.ModelError: ValueError,
         errors.NotCommittedError: FileNotFoundError,
         errors.StalledError: TimeoutError,
@@ -108,6 +109,10 @@ def test_a_field_is_an_attribute_and_is_in_the_message(kind):
         (
             errors.NotCommittedError("/tmp/x"),
             "directory /tmp/x: no saved_model.pb, so no save was committed here",
+        ),
+        (
+            errors.TraceError("numpy.sort", "no op sorts", "/tmp/m.py", 7),
+            "numpy.sort, at /tmp/m.py:7: no op sorts",
         ),
         (errors.MissingKeyError("/tmp/x", "v"), "checkpoint /tmp/x: no entry 'v'"),
         (errors.CorruptionError("a.index", "v", "bad"), "a.index, entry 'v': bad"),

@@ -51,7 +51,7 @@ def plain(
     trainable: bool,
 ) -> Variable:
     """A variable on one device."""
-    component = Component(_checked_name(name), device, new_key(), Box.whole(shape))
+    component = Component(_checked_name(name), device, new_key(), Box.whole(shape), dtype)
     return Variable(name, dtype, shape, (component,), trainable)
 
 
@@ -70,7 +70,7 @@ def mirrored(
     Raises:
         OptionError: no such aggregation.
     """
-    components = _replicas(name, shape, devices, new_key)
+    components = _replicas(name, dtype, shape, devices, new_key)
     how = Aggregation.from_obj(aggregation)
     return MirroredVariable(name, dtype, shape, components, trainable, how)
 
@@ -96,7 +96,7 @@ def sync_on_read(
         raise OptionError("aggregation", f"{name!r} is {dtype}, which has no mean")
     if how is Aggregation.SUM and (dtype.is_string or dtype.name == "bool"):
         raise OptionError("aggregation", f"{name!r} is {dtype}, which has no sum")
-    components = _replicas(name, shape, devices, new_key)
+    components = _replicas(name, dtype, shape, devices, new_key)
     return SyncOnReadVariable(name, dtype, shape, components, aggregation=how)
 
 
@@ -126,6 +126,7 @@ def sharded(
             devices[index],
             new_key(),
             Box((start, *(0 for _ in rest)), (length, *rest)),
+            dtype,
         )
         for index, (start, length) in enumerate(runs)
     )
@@ -133,7 +134,11 @@ def sharded(
 
 
 def _replicas(
-    name: str, shape: tuple[int, ...], devices: Sequence[str], new_key: NewKey
+    name: str,
+    dtype: DType,
+    shape: tuple[int, ...],
+    devices: Sequence[str],
+    new_key: NewKey,
 ) -> tuple[Component, ...]:
     _checked_name(name)
     return tuple(
@@ -142,6 +147,7 @@ def _replicas(
             device,
             new_key(),
             Box.whole(shape),
+            dtype,
         )
         for index, device in enumerate(devices)
     )

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dsave.errors import OptionError
 from dsave.model.device import host_of
 from dsave.model.dtype import DType
+from dsave.model.readable import Readable
 from dsave.model.slices import Box
 
 
@@ -58,17 +59,18 @@ class Aggregation(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class Component(Readable):
     """One device's part in a variable.
 
     `key` is the name under which the device's host holds the array, whose box in the
-    variable is `box`.
+    variable is `box`. In numpy expressions it stands for that array.
     """
 
     name: str
     device: str
     key: str
     box: Box
+    dtype: DType
 
     @property
     def host(self) -> str:
@@ -77,8 +79,12 @@ class Component:
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
-class Variable:
-    """One array on one device."""
+class Variable(Readable):
+    """One array on one device.
+
+    In the numpy expressions of a function it stands for its value; `==` compares the
+    descriptions (`Readable`).
+    """
 
     name: str
     dtype: DType

@@ -24,8 +24,8 @@ Pair = namedtuple("Pair", ["first", "second"])  # noqa: PYI024  # untyped, as us
 
 def variable() -> Variable:
     device = "/job:worker/replica:0/task:0/device:CPU:0"
-    whole = Box.whole(())
-    return Variable("v", dtype_of("float32"), (), (Component("v", device, "v", whole),))
+    dtype = dtype_of("float32")
+    return Variable("v", dtype, (), (Component("v", device, "v", Box.whole(()), dtype),))
 
 
 def module(**members: object) -> Module:

@@ -148,7 +148,7 @@ def test_the_numbers_are_tensorflows(tf):
 
 def made(kind=Variable, dtype="float32", shape=(2, 3)):
     device = f"{WORKER_1}/device:GPU:0"
-    component = Component("v", device, "v", Box.whole(shape))
+    component = Component("v", device, "v", Box.whole(shape), dtype_of(dtype))
     return kind("v", dtype_of(dtype), shape, (component,))
 
 
