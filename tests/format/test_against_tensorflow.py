@@ -127,6 +127,17 @@ def test_an_index_of_many_blocks_has_the_bytes_of_tensorflow(tf_save):
     assert bundle.is_at(tf_save([(key, "", scalar) for key in keys]))
 
 
+@pytest.mark.parametrize("nbytes", range(262_143, 262_146))
+def test_a_block_is_closed_at_the_byte_at_which_tensorflow_closes_it(tf_save, nbytes):
+    scalar = np.float32(1)
+    # With the header before and the restarts behind, 33 bytes are not the key's.
+    keys = ["k" * (nbytes - 33), "l"]
+    bundle = Bundle(1)
+    for key in keys:
+        bundle.add(0, key, np.asarray(scalar))
+    assert bundle.is_at(tf_save([(key, "", scalar) for key in keys]))
+
+
 def test_slices_in_several_shards_have_the_bytes_of_tensorflow(tf_save):
     numbers = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
     rows = np.arange(20_000).astype(np.int8)

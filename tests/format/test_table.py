@@ -161,8 +161,8 @@ ONE = entry(0, b"a") + fixed32(0) + fixed32(1)
             "the block at byte 0 is out",
         ),
         (
-            raw_table((ONE, b"b"), (entry(0, b"b") + fixed32(0) + fixed32(1), b"b")),
-            "out of order",
+            raw_table((ONE, b"b"), (entry(0, b"b") + fixed32(0) + fixed32(1), b"c")),
+            "the block at byte 17 is out of order",
         ),
         (
             raw_table((entry(0, b"a") + fixed32(1) + fixed32(1), b"a")),

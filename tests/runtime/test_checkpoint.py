@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dsave.errors import CorruptionError, MissingKeyError, NotCommittedError
 from dsave.format import naming
-from dsave.format.bundle import ShardWriter, build_index
+from dsave.format.bundle import Entry, ShardWriter, build_index
 from dsave.format.strings import encode_strings
 from dsave.load import open as open_dsave
 from dsave.model.dtype import DTYPES, dtype_of
@@ -286,6 +286,18 @@ def test_a_data_file_that_was_cut_is_found_when_it_is_first_read(saved_model):
     file.write_bytes(b"")
     with pytest.raises(CorruptionError, match="the file at 0"):
         open_dsave(saved_model)["whole"][0]
+
+
+def test_nothing_is_allocated_for_slices_that_no_file_holds(tmp_path):
+    half = 2**48
+    pieces = [
+        Entry("x", dtype_of("uint8"), (2 * half,), 0, start, half, 0, Box((start,), (half,)))
+        for start in (0, half)
+    ]
+    (tmp_path / "c.index").write_bytes(build_index(pieces, 1))
+    (tmp_path / "c.data-00000-of-00001").write_bytes(b"small")
+    with pytest.raises(CorruptionError, match="the file at 5"):
+        open_dsave(tmp_path / "c")["x"][...]
 
 
 def test_a_changed_byte_is_found_by_whole_reads_and_by_verify(saved_model):
