@@ -172,7 +172,7 @@ def _as_ours(error: BaseException, host: str, phase: str) -> BaseException:
         if isinstance(cause, DsaveError):
             return cause
         if isinstance(cause, Exception):
-            cause.add_note(f"raised on {host}, {phase}:\n{error.traceback_str}")
+            cause.add_note(f"raised on {host}, {phase}:\n{error}")
             return cause
         return SaveError(host, phase, str(error))
     if isinstance(error, RayError):
