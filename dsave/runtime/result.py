@@ -1,15 +1,22 @@
 """What a save did: the value that `dsave.save` returns, and its face as a table."""
 
-import io
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
+from dsave.model.device import host_of
 from dsave.plan.save_plan import Layout
+from dsave.runtime.terminal import (
+    plain_table,
+    short_hosts,
+    short_name,
+    size_text,
+    table_text,
+)
 
-_WIDTH = 130
+_WIDTH = 79
+_RATE_FROM = 1 << 20
+"""Bytes of a save that is worth a rate; a smaller one takes as long as its first byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,42 +52,40 @@ class SaveResult:
     disks: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
-        rate = self.nbytes / self.seconds / 1e9 if self.seconds else 0.0
-        table = Table(
-            title=f"{self.directory}: {self.layout}, {_size(self.nbytes)} "
-            f"in {self.seconds:.2f} s ({rate:.2f} GB/s)",
-            title_justify="left",
+        table = plain_table(
+            *("file", "writer", "bytes from", "size", "seconds"),
+            whole="file",
+            numbers=("size", "seconds"),
         )
-        for name in ("file", "written by", "bytes from"):
-            table.add_column(name, overflow="fold")
-        for name in ("size", "seconds"):
-            table.add_column(name, justify="right", no_wrap=True)
         for shard in self.shards:
             table.add_row(
                 shard.file.rpartition("/")[2],
-                shard.writer,
-                "\n".join(shard.sources),
-                _size(shard.nbytes),
+                short_name(host_of(shard.writer)),
+                short_hosts(shard.sources),
+                size_text(shard.nbytes),
                 f"{shard.seconds:.3f}",
             )
-        text = io.StringIO()
-        Console(file=text, width=_WIDTH).print(table)
-        peak = ", ".join(f"{host} {_size(n)}" for host, n in self.peak_bytes.items())
-        lines = [f"memory at its peak above the start: {peak}"]
+        size = size_text(self.nbytes)
+        size, seconds = size_text(self.nbytes), f"{self.seconds:.2f} s"
+        if self.nbytes >= _RATE_FROM and self.seconds:
+            seconds += f" ({size_text(self.nbytes / self.seconds)}/s)"
+        lines = [
+            f"{self.directory}: {self.layout}, {size} in {seconds}",
+            table_text(table, _WIDTH),
+        ]
+        if self.peak_bytes:
+            host, peak = max(self.peak_bytes.items(), key=lambda item: item[1])
+            lines.append(
+                f"memory above the start: at most {size_text(peak)}, on {short_name(host)}"
+            )
         if self.layout == "host-local":
-            lines += [
-                "host-local: the hosts do not share this path. Each directory holds its own",
-                "data files, and the whole index and metadata:",
-                *(f"  {', '.join(hosts)}" for hosts in self.disks),
-                "For one whole directory copy these over one another, or set",
-                "experimental_io_device to a device of one host the next time.",
-            ]
-        return text.getvalue() + "\n".join(lines)
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if nbytes < 1 << 10:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1 << 10
-    return f"{nbytes:.2f} GiB"
+            directories = "; ".join(short_hosts(hosts) for hosts in self.disks)
+            lines += textwrap.wrap(
+                f"The hosts do not share this path. Each directory ({directories}) has its "
+                "own data files and all metadata; for a whole one copy them over one another, "
+                "or set experimental_io_device the next time.",
+                _WIDTH,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""What people read: sizes, short names of devices and hosts, tables that fold.
+
+- A size has the largest unit that it reaches; GiB is the last.
+- A whole device name loses what is the same for all; any other name stays as it is.
+- Three and more hosts in a row are shown by the first and the last.
+- No line of a table is wider than asked; a name that must stay whole is not folded.
+- Brackets and colons in a cell are text, no markup and no emoji.
+"""
+
+import pytest
+
+from dsave.runtime.terminal import (
+    plain_table,
+    short_hosts,
+    short_name,
+    size_text,
+    table_text,
+)
+
+
+def host(task, job="worker"):
+    return f"/job:{job}/replica:0/task:{task}"
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536 << 10, "1.5 MiB"),
+        (5 << 30, "5.00 GiB"),
+        (3 << 40, "3072.00 GiB"),
+    ],
+)
+def test_a_size_has_the_largest_unit_that_it_reaches(nbytes, text):
+    assert size_text(nbytes) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("/job:worker/replica:0/task:12/device:GPU:3", "worker:12 GPU:3"),
+        ("/job:ps/replica:0/task:0", "ps:0"),
+        ("/device:CPU:0", "CPU:0"),
+        ("", ""),
+        ("/job:worker/replica:1/task:0/device:GPU:0",) * 2,
+        ("/job:worker/task:0",) * 2,
+        ("no device at all",) * 2,
+    ],
+)
+def test_a_whole_device_name_is_shortened_and_any_other_stays(name, short):
+    assert short_name(name) == short
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        ([], ""),
+        ([host(3)], "worker:3"),
+        ([host(0), host(1)], "worker:0, worker:1"),
+        ([host(0), host(1), host(2)], "worker:0-2"),
+        ([host(9), host(10), host(11), host(0)], "worker:9-11, worker:0"),
+        ([host(1), host(2, "ps"), host(3, "ps"), host(4, "ps")], "worker:1, ps:2-4"),
+        ([host(2), host(1), host(0)], "worker:2, worker:1, worker:0"),
+    ],
+)
+def test_three_hosts_in_a_row_are_shown_by_the_first_and_the_last(hosts, text):
+    assert short_hosts(hosts) == text
+
+
+def test_no_line_is_wider_than_asked_and_whole_names_do_not_fold():
+    table = plain_table("file", "from", "size", whole="file", numbers=["size"])
+    table.add_row("a-name-that-stays", " ".join(["worker:1"] * 9), "12 B")
+    lines = table_text(table, 40).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert lines[2].split()[0] == "a-name-that-stays"
+    assert sum(line.count("worker:1") for line in lines) == 9
+
+
+def test_cells_are_neither_markup_nor_emoji():
+    table = plain_table("name")
+    table.add_row("[bold]w[/bold] :smile:")
+    assert table_text(table, 80).splitlines()[2] == "[bold]w[/bold] :smile:"
