@@ -117,8 +117,7 @@ def save(
     def finish() -> SaveResult:
         try:
             with ProgressBars(plan, show=progress) as bars:
-                for _ in coordinator.run():
-                    bars.update(coordinator.progress())
+                coordinator.run(lambda: bars.update(coordinator.progress()))
         finally:
             ended = participants.end()
         seconds = time.perf_counter() - started

@@ -4,9 +4,10 @@ What comes back is answers, errors, deaths and silence; each becomes a value her
 """
 
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from dsave.runtime.host_save import HostProgress, Receipt
 from dsave.runtime.stream import Endpoint
 
 _POLL_S = 0.1
+_PAUSE_S = 1.0
 _VERBS = {
     Phase.OPENING: "open",
     Phase.WRITING: "write",
@@ -77,8 +79,9 @@ class Coordinator:
         self._metadata: Mapping[str, bytes] = {}
         self._files = (*(shard.file for shard in plan.shards), plan.object_graph_file)
         self._pending: dict[Future[Any], Command] = {}
-        self._interrupted: BaseException | None = None
-        now = time.monotonic()
+        self._interruption: BaseException | None = None
+        self._failure: BaseException | None = None
+        self._listened_at = now = time.monotonic()
         hosts = [host for disk in plan.disks for host in disk.hosts]
         hosts += [host for shard in plan.shards for host in shard.source_hosts]
         self._pulses = {host: _Pulse(now, now) for host in dict.fromkeys(hosts)}
@@ -87,68 +90,107 @@ class Coordinator:
         """How far each host is, as last heard."""
         return {host: pulse.last for host, pulse in self._pulses.items()}
 
-    def run(self) -> Iterator[None]:
-        """Carry out the save; yields from time to time, for the caller to look at `progress`.
+    def run(self, tick: Callable[[], object]) -> None:
+        """Carry out the save; calls `tick` from time to time, to look at `progress`.
 
         Raises:
             DsaveError: the save failed, and nothing of it is visible.
-            KeyboardInterrupt: likewise, because the user wished so.
+            KeyboardInterrupt, or what `tick` raised: likewise, unless it came after the commit.
+                The second one does not wait for what was written to be removed.
         """
+        # In a thread of its own: an interrupt must not come between a command and the log.
+        worker = threading.Thread(target=self._carry_out, name="dsave-coordinate", daemon=True)
+        worker.start()
+        while True:
+            try:
+                while worker.is_alive():
+                    worker.join(_POLL_S)
+                    if self._interruption is None:
+                        tick()
+                break
+            except BaseException as interruption:
+                if self._interruption is not None:
+                    raise
+                self._interruption = interruption
+        if self._interruption is not None:
+            raise self._interruption
+        if self._failure is not None:
+            raise self._failure
+
+    def _carry_out(self) -> None:
+        try:
+            log = self._ended_log()
+        except BaseException as error:  # a fault of ours, for the caller to see
+            self._failure = error
+            return
+        self._pulses = {h: pulse for h, pulse in self._pulses.items() if h not in log.lost}
+        self._failure = log.error
+
+    def _ended_log(self) -> CommitLog:
         log, due = CommitLog.begin(self._plan)
         commands = deque(due)
-        cancelled = False
+        cancelled = interrupted = False
         while not log.ended:
-            try:
-                while commands:
-                    self._send(commands[0])
-                    commands.popleft()  # only now: an interrupt may send twice, never lose one
-                if log.failing and not cancelled:
-                    cancelled = True
-                    self._cancel()
-                events = self._events(log)
-                yield
-            except KeyboardInterrupt as interrupt:
-                if self._interrupted is not None:
-                    raise
-                self._interrupted = interrupt
-                events = [GivenUp(SaveError("the caller", log.phase.value, "interrupted"))]
+            while commands:
+                self._send(commands.popleft())
+            if log.failing and not cancelled:
+                cancelled = True
+                for host in {c.host for c in log.open if c.phase is Phase.WRITING}:
+                    self._call(host, "giving up", "cancel")
+            events = self._events(log)
+            if self._interruption is not None and not interrupted:
+                interrupted = True
+                problem = f"interrupted by {type(self._interruption).__name__}"
+                events.append(GivenUp(SaveError("the caller", log.phase.value, problem)))
             for event in events:
+                _warn(log, event)
+                if isinstance(event, Lost):  # if it lives after all, it writes no more
+                    self._call(event.host, "giving up", "cancel")
                 log, due = log.advance(event)
                 commands.extend(due)
-        for host in log.lost:
-            self._pulses.pop(host, None)
-        if log.phase is Phase.COMMITTED:
-            return
-        if self._interrupted is not None:
-            raise self._interrupted
-        assert log.error is not None
-        raise log.error
+        return log
 
     def _send(self, command: Command) -> None:
+        self._pulses[command.host].moved_at = time.monotonic()
+        try:
+            args = self._arguments(command)
+        except Exception as error:
+            future: Future[Any] = Future()
+            future.set_exception(error)
+        else:
+            verb = _VERBS[command.phase]
+            future = self._call(command.host, command.phase.value, verb, *args)
+        self._pending[future] = command
+
+    def _arguments(self, command: Command) -> tuple[Any, ...]:
         match command.phase:
             case Phase.WRITING:
                 shard = self._plan.shards[command.number]
                 remote = {
                     h: self._endpoints[h] for h in shard.source_hosts if h != shard.writer
                 }
-                args: tuple[Any, ...] = (shard, remote)
+                return (shard, remote)
             case Phase.SEALING:
                 self._metadata = self._metadata or self._seal(self.receipts)
-                args = (self._metadata,)
-            case Phase.CLEANING:
-                args = ((*self._files, *self._metadata),)
-            case Phase.DISCARDING:
-                args = ((*self._files, *self._metadata),)
+                hosts = self._plan.disks[command.number].hosts
+                stored = {
+                    shard.file: self.receipts[shard.index].nbytes
+                    for shard in self._plan.shards
+                    if shard.writer in hosts
+                }
+                return (self._metadata, stored)
+            case Phase.CLEANING | Phase.DISCARDING:
+                return ((*self._files, *self._metadata),)
             case _:
-                args = ()
-        now = time.monotonic()
-        self._pulses[command.host].moved_at = now
-        verb = _VERBS[command.phase]
-        self._pending[self._submit(command.host, command.phase.value, verb, *args)] = command
+                return ()
 
-    def _cancel(self) -> None:
-        for host in {c.host for c in self._pending.values() if c.phase is Phase.WRITING}:
-            self._submit(host, "giving up", "cancel")
+    def _call(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
+        try:
+            return self._submit(host, phase, verb, *args)
+        except Exception as error:
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _events(self, log: CommitLog) -> list[Event]:
         """Wait a little; what has happened."""
@@ -172,14 +214,19 @@ class Coordinator:
             return Lost(command.host, error)
         if not isinstance(error, DsaveError):
             problem = f"{type(error).__name__}: {error}"
-            error = SaveError(command.host, command.phase.value, problem)
-        if command.phase is Phase.CLEANING:
-            _logger.warning("the save is committed; what it replaced stays: %s", error)
+            failure = SaveError(command.host, command.phase.value, problem)
+            failure.__cause__ = error
+            return Failed(command, failure)
         return Failed(command, error)
 
     def _listen(self, log: CommitLog) -> list[Event]:
         """Ask the hosts how far they are; those that died or fell silent are lost."""
         now = time.monotonic()
+        if now - self._listened_at > _PAUSE_S:  # it was this process that stood still
+            for pulse in self._pulses.values():
+                pulse.moved_at += now - self._listened_at
+                pulse.answered_at += now - self._listened_at
+        self._listened_at = now
         busy = {command.host for command in self._pending.values()}
         events: list[Event] = []
         for host, pulse in self._pulses.items():
@@ -202,5 +249,20 @@ class Coordinator:
                 events.append(Lost(host, StalledError(host, log.phase.value, problem)))
             elif pulse.question is None and now - pulse.answered_at >= _POLL_S:
                 pulse.answered_at = now
-                pulse.question = self._submit(host, log.phase.value, "progress")
+                pulse.question = self._call(host, log.phase.value, "progress")
         return events
+
+
+def _warn(log: CommitLog, event: Event) -> None:
+    """Say what stays behind, since the save itself no longer fails for it."""
+    match event:
+        case Failed(command, error) if command in log.open:
+            pass
+        case Lost(host, error) if any(command.host == host for command in log.open):
+            pass
+        case _:
+            return
+    if log.phase is Phase.CLEANING:
+        _logger.warning("the save is committed; what it replaced stays: %s", error)
+    elif log.phase in {Phase.MOVING_BACK, Phase.DISCARDING}:
+        _logger.warning("the save failed; what it wrote stays: %s", error)

@@ -5,31 +5,35 @@ The commit is one rename, or where something is there already one exchange.
 """
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import os
-import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from dsave.errors import DirectoryError
+from dsave.errors import DirectoryError, NoSpaceError
 from dsave.format import naming
 from dsave.format.coding import Buffer
+from dsave.runtime import directories
 from dsave.runtime.storage import MARKER
 
 _SMALL_NBYTES = 64 << 10
 _COALESCE_NBYTES = 1 << 20
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 class _FileSink:
     """Small writes are gathered, large ones go straight from the caller's memory."""
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        named: Callable[[str], AbstractContextManager[None]],
+        *,
+        durable: bool,
+    ) -> None:
         self._file: IO[bytes] = path.open("xb", buffering=0)
+        self._named = named
         self._durable = durable
         self._small = bytearray()
 
@@ -47,25 +51,32 @@ class _FileSink:
     def close(self) -> None:
         """Store the file."""
         self._flush()
-        if self._durable:
-            os.fsync(self._file.fileno())
-        self._file.close()
+        with self._named("cannot be written"):
+            if self._durable:
+                os.fsync(self._file.fileno())
+            self._file.close()
 
     def abort(self) -> None:
         """Give the file up."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # why it is given up says more
+            self._file.close()
 
     def _flush(self) -> None:
         self._write_out(memoryview(bytes(self._small)))
         self._small.clear()
 
     def _write_out(self, view: memoryview) -> None:
-        while len(view):
-            view = view[self._file.write(view) :]
+        with self._named("cannot be written"):
+            while len(view):
+                view = view[self._file.write(view) :]
 
 
 class FileStorage:
-    """A directory of a filesystem."""
+    """A directory of a filesystem.
+
+    Several hosts may share it. What was done is read from the directory itself, so that any of
+    them can go on where another was lost, and a verb that comes twice does no harm.
+    """
 
     def __init__(self, path: str, epoch: str, host: str, *, durable: bool) -> None:
         # The directory itself may be a link; what it points to is what is replaced.
@@ -74,36 +85,24 @@ class FileStorage:
         self._host = host
         self._durable = durable
         self._made: list[Path] = []
-        self._lock: int | None = None
-        self._replaced = False
-        self._moved = False
+        self._own: int | None = None
+        """The staging directory, which stays the same one wherever it is moved."""
+        self._held: list[int] = []
+        """Other directories and files that nobody may sweep."""
 
-    def begin(self, marker: str) -> int:
+    def begin(self, marker: str) -> int | None:
         """Look at the directory, make the staging one, leave a marker in it."""
         with self._named("cannot be written"):
-            if self._target.exists() and not self._target.is_dir():
-                raise DirectoryError(str(self._target), self._host, "it exists and is a file")
-            if self._target.is_dir():
-                names = {entry.name for entry in self._target.iterdir()}
-                if (
-                    names
-                    and naming.SAVED_MODEL_FILE not in names
-                    and (foreign := sorted(names - naming.SAVED_MODEL_NAMES))
-                ):
-                    raise DirectoryError(
-                        str(self._target),
-                        self._host,
-                        "it is no SavedModel and holds others' files "
-                        f"({', '.join(foreign[:3])}); choose another directory, or empty it",
-                    )
+            self._check_target()
             self._make_parents()
             self._staging.mkdir(exist_ok=True)
-            self._hold()
-            (self._staging / f"{MARKER}{marker}").touch()
-            if self._target.exists():
-                _check_replaceable(self._target)
+            self._own = directories.hold(self._staging)
+            seen = self._staging / f"{MARKER}{marker}"
+            seen.touch()
+            self._held.append(directories.hold(seen))
             disk = os.statvfs(self._staging)
-            return disk.f_bavail * disk.f_frsize
+            # Some network filesystems count no blocks at all.
+            return disk.f_bavail * disk.f_frsize if disk.f_blocks else None
 
     def seen(self) -> frozenset[str]:
         """The markers that are there."""
@@ -120,7 +119,7 @@ class FileStorage:
             for entry in self._target.parent.iterdir():
                 parsed = naming.parse_staging_name(entry.name)
                 if parsed and parsed[0] == self._target.name and entry != self._staging:
-                    _remove_if_dead(entry)
+                    self._sweep(entry)
             (self._staging / naming.VARIABLES_DIRECTORY).mkdir(exist_ok=True)
 
     def create(self, file: str, nbytes: int) -> _FileSink:
@@ -129,62 +128,116 @@ class FileStorage:
         with self._named("cannot be written"):
             path = self._staging / file
             path.parent.mkdir(exist_ok=True)
-            return _FileSink(path, durable=self._durable)
+            return _FileSink(path, self._named, durable=self._durable)
+
+    def check(self, files: Mapping[str, int]) -> None:
+        """See that files of these sizes are there."""
+        with self._named("is not as it was written"):
+            for file, nbytes in files.items():
+                # Opened, not looked up: a network filesystem then asks its server.
+                with (self._staging / file).open("rb") as stored:
+                    found = os.fstat(stored.fileno()).st_size
+                if found != nbytes:
+                    raise OSError(f"{file} has {found:,} bytes, {nbytes:,} were written")
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write small files in this order, each whole."""
-        with self._named("cannot be written"):
-            for marker in self._staging.glob(f"{MARKER}*"):
-                marker.unlink()
-            for file, data in files.items():
-                sink = self.create(file, len(data))
+        for file, data in files.items():
+            sink = self.create(file, len(data))
+            try:
                 sink.write(data)
                 sink.close()
+            except BaseException:
+                sink.abort()
+                raise
+        with self._named("cannot be written"):
             if self._durable:
-                for directory in {self._staging, *(self._staging / f for f in files)}:
-                    _sync(directory if directory.is_dir() else directory.parent)
+                for directory in {self._staging, *((self._staging / f).parent for f in files)}:
+                    directories.sync(directory)
 
     def move(self) -> None:
         """Make the save visible; keep what it replaces."""
         with self._named("cannot be moved into place"):
-            self._replaced = _move(self._staging, self._target)
-            self._moved = True
+            if self._moved:
+                return
+            self._let_go()  # an open file that is removed leaves a trace on NFS
+            for marker in self._staging.glob(f"{MARKER}*"):
+                marker.unlink()
+            if self._target.is_dir():
+                self._held.append(directories.hold(self._target))
+                directories.give_mode(self._target, self._staging)
+                for entry in self._target.iterdir():
+                    if entry.name not in naming.SAVED_MODEL_NAMES:  # the user's own: keep it
+                        directories.link_into(entry, self._staging)
             if self._durable:
-                _sync(self._target.parent)
+                directories.sync(self._staging)
+            directories.put_in_place(self._staging, self._target)
+            if self._durable:
+                directories.sync(self._target.parent)
 
     def clean(self, files: Collection[str]) -> None:
         """Remove what the save replaced, but for files that no saver owns."""
         del files
         with self._named("cannot be cleaned"):
-            if self._replaced:
-                for entry in self._staging.iterdir():
-                    if entry.name not in naming.SAVED_MODEL_NAMES:  # the user's own: keep it
-                        entry.rename(self._target / entry.name)
-                shutil.rmtree(self._staging)
-            self.end()
+            if not self._staging.is_dir() or self._is_own(self._staging):
+                return
+            for entry in self._staging.iterdir():
+                kept = self._target / entry.name
+                if entry.name not in naming.SAVED_MODEL_NAMES and not os.path.lexists(kept):
+                    entry.rename(kept)  # it came while the directories changed places
+            directories.remove(self._staging)
 
     def move_back(self) -> None:
         """Undo `move`, if it happened."""
-        if self._moved:
-            with self._named("cannot be moved back"):
-                _move(self._target, self._staging)
-                self._moved = False
+        with self._named("cannot be moved back"):
+            if not self._moved:
+                return
+            directories.put_in_place(self._target, self._staging)
+            if self._durable:
+                directories.sync(self._target.parent)
 
     def discard(self, files: Collection[str]) -> None:
         """Remove every trace of the save."""
         del files
+        self.move_back()  # or the staging directory may hold what was replaced
         with self._named("cannot be removed"):
-            shutil.rmtree(self._staging, ignore_errors=True)
-            for parent in reversed(self._made):
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
-            self.end()
+            directories.remove(self._staging)
+            self._remove_parents()
 
     def end(self) -> None:
         """Let go of the staging directory: if it is still there, the next save may sweep it."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._let_go()
+        if self._own is not None:
+            os.close(self._own)
+            self._own = None
+        self._remove_parents()
+
+    @property
+    def _moved(self) -> bool:
+        return self._is_own(self._target)
+
+    def _is_own(self, directory: Path) -> bool:
+        return self._own is not None and directories.same(directory, self._own)
+
+    def _check_target(self) -> None:
+        if not os.path.lexists(self._target):
+            return
+        if not self._target.is_dir():
+            raise self._error("it exists and is no directory")
+        if os.path.ismount(self._target):
+            raise self._error("it is a mount point, which cannot be moved; add a name to it")
+        if not os.access(self._target, os.W_OK):
+            raise self._error("it may not be written")
+        names = {entry.name for entry in self._target.iterdir()}
+        foreign = sorted(names - naming.SAVED_MODEL_NAMES)
+        if naming.SAVED_MODEL_FILE in names or not names:
+            return
+        if foreign or naming.VARIABLES_DIRECTORY not in names:
+            raise self._error(
+                "it is no SavedModel and holds others' files "
+                f"({', '.join((foreign or sorted(names))[:3])}); "
+                "choose another directory, or empty this one"
+            )
 
     def _make_parents(self) -> None:
         missing = []
@@ -196,12 +249,30 @@ class FileStorage:
             with contextlib.suppress(FileExistsError):
                 directory.mkdir()
                 self._made.append(directory)
+                if self._durable:
+                    directories.sync(directory.parent)
 
-    def _hold(self) -> None:
-        """Keep a lock while this process lives: without one a staging directory is dead."""
-        self._lock = os.open(self._staging, os.O_RDONLY)
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    def _remove_parents(self) -> None:
+        """Remove the parents that were made, unless there is something in them."""
+        for parent in reversed(self._made):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+    def _let_go(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
+    def _sweep(self, leftover: Path) -> None:
+        with directories.claimed(leftover, f"{MARKER}*") as dead, contextlib.suppress(OSError):
+            if not dead:
+                return
+            if directories.is_aside(leftover) and not os.path.lexists(self._target):
+                leftover.rename(self._target)  # that save died between two renames
+            else:
+                directories.remove(leftover)
+
+    def _error(self, problem: str) -> DirectoryError:
+        return DirectoryError(str(self._target), self._host, problem)
 
     @contextlib.contextmanager
     def _named(self, problem: str) -> Iterator[None]:
@@ -210,50 +281,8 @@ class FileStorage:
         except DirectoryError:
             raise
         except OSError as error:
-            raise DirectoryError(str(self._target), self._host, f"{problem}: {error}") from None
-
-
-def _move(source: Path, target: Path) -> bool:
-    """Put `source` in `target`'s place; say whether what was there is in `source` now."""
-    if not target.is_dir() or not any(target.iterdir()):
-        source.rename(target)
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    paths = os.fsencode(source), os.fsencode(target)
-    if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number not in {errno.ENOSYS, errno.EINVAL}:
-        raise OSError(number, os.strerror(number), str(target))
-    # This filesystem cannot exchange: for a moment nothing is at the target.
-    aside = source.with_name(f"{source.name}-replaced")
-    target.rename(aside)
-    source.rename(target)
-    aside.rename(source)
-    return True
-
-
-def _check_replaceable(target: Path) -> None:
-    if os.path.ismount(target):
-        raise OSError(
-            errno.EBUSY, "it is a mount point, which cannot be moved; add a name to it"
-        )
-
-
-def _remove_if_dead(staging: Path) -> None:
-    """Remove a staging directory unless a living process holds it."""
-    with contextlib.suppress(OSError):
-        lock = os.open(staging, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(staging, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise NoSpaceError(
+                    str(self._target), self._host, f"no room is left on its disk: {error}"
+                ) from None
+            raise self._error(f"{problem}: {error}") from None

@@ -88,6 +88,10 @@ class HostSave:
         if stores:
             self._storage = self._open_storage()
             free = self._storage.begin(marker_of(self._host))
+            if self._cancelled.is_set():  # it took so long that nobody waits for it any more
+                self._storage.discard(())
+                self._storage.end()
+                raise SaveError(self._host, "taking a snapshot", "the save was given up")
         return Found(self._snapshot.string_nbytes(), free)
 
     def seen(self) -> frozenset[str]:
@@ -125,15 +129,16 @@ class HostSave:
                 write,
                 self._ticket.stall_timeout_s,
             )
+            sink.close()
         except BaseException:
             sink.abort()
             raise
-        sink.close()
         nbytes = sum(entry.nbytes for entry in entries)
         return Receipt(shard.index, tuple(entries), nbytes, time.perf_counter() - started)
 
-    def seal(self, files: Mapping[str, bytes]) -> None:
-        """Write the metadata in this order."""
+    def seal(self, files: Mapping[str, bytes], stored: Mapping[str, int]) -> None:
+        """See that the data files (with their sizes) are there; write the metadata in order."""
+        self._files.check(stored)
         self._files.put(files)
 
     def move(self) -> None:
@@ -163,7 +168,8 @@ class HostSave:
         return HostProgress(self._nbytes, self._peak)
 
     def end(self) -> HostProgress:
-        """Drop the snapshot."""
+        """Drop the snapshot; a write that is still under way ends at its next chunk."""
+        self.cancel()
         if self._server is not None:
             self._server.close()
         if self._storage is not None:

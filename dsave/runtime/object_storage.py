@@ -5,7 +5,8 @@ replaces another removes that one's `saved_model.pb` first; what was there is go
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import fsspec
@@ -19,21 +20,26 @@ from dsave.runtime.storage import MARKER
 class _ObjectSink:
     """fsspec's own file: nothing is visible before it is closed."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, named: Callable[[str], AbstractContextManager[None]]) -> None:
         self._file = file
+        self._named = named
 
     def write(self, data: Buffer) -> None:
         """Append bytes."""
-        self._file.write(data)
+        with self._named("cannot be written"):
+            self._file.write(data)
 
     def close(self) -> None:
         """Store the file."""
-        self._file.close()
+        with self._named("cannot be written"):
+            self._file.close()
 
     def abort(self) -> None:
         """Give the file up."""
         with contextlib.suppress(Exception):
             self._file.discard()
+        with contextlib.suppress(Exception):
+            self._file.closed = True  # or it is stored after all when it is collected
 
 
 class ObjectStorage:
@@ -72,7 +78,16 @@ class ObjectStorage:
         """Start a file."""
         del nbytes
         with self._named("cannot be written"):
-            return _ObjectSink(self._fs.open(f"{self._root}/{file}", "wb"))
+            return _ObjectSink(self._fs.open(f"{self._root}/{file}", "wb"), self._named)
+
+    def check(self, files: Mapping[str, int]) -> None:
+        """See that files of these sizes are there."""
+        with self._named("is not as it was written"):
+            self._fs.invalidate_cache()
+            for file, nbytes in files.items():
+                found = self._fs.size(f"{self._root}/{file}")
+                if found != nbytes:
+                    raise OSError(f"{file} has {found:,} bytes, {nbytes:,} were written")
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write small files in this order, each whole."""
@@ -85,17 +100,19 @@ class ObjectStorage:
     def move(self) -> None:
         """Make the save visible; keep what it replaces."""
         with self._named("cannot be written"):
+            if not self._saved_model:
+                raise OSError(f"the host that has {naming.SAVED_MODEL_FILE} is lost")
             self._fs.pipe_file(f"{self._root}/{naming.SAVED_MODEL_FILE}", self._saved_model)
 
     def clean(self, files: Collection[str]) -> None:
-        """Remove the markers, and data files of what was replaced."""
+        """Remove the markers, and what is left of what was replaced."""
         with self._named("cannot be cleaned"):
             self._remove_markers()
-            variables = f"{self._root}/{naming.VARIABLES_DIRECTORY}"
-            for path in self._fs.ls(variables, detail=False):
-                name = f"{naming.VARIABLES_DIRECTORY}/{path.rsplit('/', 1)[-1]}"
-                if naming.parse_data_file(name) and name not in files:
-                    self._fs.rm_file(path)
+            self._fs.invalidate_cache()
+            for owned in sorted(naming.SAVED_MODEL_NAMES):
+                for path in self._fs.find(f"{self._root}/{owned}"):
+                    if path.removeprefix(f"{self._root}/") not in files:
+                        self._fs.rm_file(path)
 
     def move_back(self) -> None:
         """Undo `move`, if it happened."""
@@ -105,10 +122,13 @@ class ObjectStorage:
     def discard(self, files: Collection[str]) -> None:
         """Remove every trace of the save."""
         with self._named("cannot be removed"):
-            for file in files:
-                with contextlib.suppress(FileNotFoundError):
-                    self._fs.rm_file(f"{self._root}/{file}")
             self._remove_markers()
+            self._fs.invalidate_cache()
+            # If one is there, it is that of a save that this one never began to replace.
+            if not self._fs.exists(f"{self._root}/{naming.SAVED_MODEL_FILE}"):
+                for file in files:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._fs.rm_file(f"{self._root}/{file}")
 
     def end(self) -> None:
         """Nothing is held in an object store."""

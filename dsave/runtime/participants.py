@@ -1,7 +1,8 @@
 """Who takes part in one save: hosts of the cluster, and the calling process if it writes."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from dsave.errors import DsaveError, StalledError
@@ -12,6 +13,7 @@ from dsave.runtime.stream import Endpoint
 
 _GROUPS = {"progress": "control", "cancel": "control", "end": "control"}
 _LOCAL_THREADS = 12
+_FAREWELL_S = 10.0
 
 
 class Participants:
@@ -94,25 +96,22 @@ class Participants:
         return self._results(phase, {h: self.submit(h, phase, verb) for h in hosts})
 
     def _try(self, phase: str, verb: str, *args: Any) -> dict[str, Any]:
-        answers: dict[str, Any] = {}
+        calls: dict[str, Future[Any]] = {}
         for host in self._begun:
-            try:
-                call = self.submit(host, phase, verb, *args)
-                answers |= self._results(phase, {host: call})
-            except (DsaveError, KeyError):
-                continue  # it is gone, or never began; the next save sweeps what it left
-        return answers
+            with contextlib.suppress(DsaveError):
+                calls[host] = self.submit(host, phase, verb, *args)
+        wait(calls.values(), min(self._ticket.stall_timeout_s, _FAREWELL_S))
+        # Who is gone, or never began, says nothing; the next save sweeps what it left.
+        return {h: c.result() for h, c in calls.items() if c.done() and not c.exception()}
 
     def _results(self, phase: str, calls: Mapping[str, "Future[Any]"]) -> dict[str, Any]:
-        results = {}
-        for host, call in calls.items():
-            try:
-                results[host] = call.result(self._ticket.stall_timeout_s)
-            except TimeoutError as error:
-                if isinstance(error, DsaveError):
-                    raise
+        # All of them, before the first error: nobody may begin when others already end.
+        wait(calls.values(), self._ticket.stall_timeout_s)
+        results = {host: call.result() for host, call in calls.items() if call.done()}
+        for host in calls:
+            if host not in results:
                 deadline = f"no answer in {self._ticket.stall_timeout_s:.0f} s"
                 raise StalledError(
                     host, phase, f"{deadline}; stall_timeout_s sets the deadline"
-                ) from None
+                )
         return results

@@ -4,7 +4,7 @@ Both kinds have the same verbs, in the order of a save (plan/commit.py):
 
     begin, seen         is it writable, how much is free, and who else sees it
     open                sweep what dead saves left behind
-    create, put         write files
+    create, check, put  write files
     move                make the save visible
     clean               remove what it replaced
     move_back, discard  undo
@@ -47,6 +47,9 @@ class Storage(Protocol):
 
     def create(self, file: str, nbytes: int) -> Sink:
         """Start a file of about this size, named as in the finished directory."""
+
+    def check(self, files: Mapping[str, int]) -> None:
+        """See that files of these sizes are there: nobody removed or changed them."""
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write small files in this order, each whole."""
