@@ -50,6 +50,8 @@ class Server:
         self._token = secrets.token_bytes(_TOKEN_NBYTES)
         self._socket = socket.create_server((address, 0))
         self._address = address
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, name="dsave-serve", daemon=True).start()
 
     @property
@@ -58,10 +60,14 @@ class Server:
         return Endpoint(self._address, self._socket.getsockname()[1], self._token)
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Take no more connections, and break off those that there are."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -74,7 +80,7 @@ class Server:
             ).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), connection, self._kept(connection):
             connection.settimeout(self._timeout_s)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             token = _receive(connection, _TOKEN_NBYTES)
@@ -92,10 +98,24 @@ class Server:
                 text = f"no array {error.args[0]!r} in this save".encode()
                 connection.sendall(_REFUSED + struct.pack(">I", len(text)) + text)
                 return
+            # The writer may be busy with other sources for longer than any deadline.
+            connection.settimeout(None)
             connection.sendall(_OK)
             for piece in ranges:
                 for start in range(0, len(piece), CHUNK_NBYTES):
                     connection.sendall(piece[start : start + CHUNK_NBYTES])
+
+    @contextlib.contextmanager
+    def _kept(self, connection: socket.socket) -> Iterator[None]:
+        with self._lock:
+            if self._socket.fileno() < 0:
+                raise ConnectionAbortedError("closed meanwhile")
+            self._connections.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
 
 
 class Reader:
@@ -114,13 +134,11 @@ class Reader:
             self._socket = socket.create_connection(
                 (endpoint.address, endpoint.port), timeout=timeout_s
             )
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            request = json.dumps(ranges).encode()
-            self._socket.sendall(endpoint.token + struct.pack(">I", len(request)) + request)
-            if _receive(self._socket, 1) != _OK:
-                (length,) = struct.unpack(">I", _receive(self._socket, 4))
-                text = _receive(self._socket, length).decode()
-                raise HostLostError(host, "sending its variables", text)
+            try:
+                self._ask(endpoint.token, ranges)
+            except BaseException:
+                self._socket.close()
+                raise
 
     def receive_into(self, buffer: memoryview) -> None:
         """Fill the buffer with the next bytes."""
@@ -130,6 +148,15 @@ class Reader:
     def close(self) -> None:
         """Hang up; the source stops sending."""
         self._socket.close()
+
+    def _ask(self, token: bytes, ranges: Sequence[Range]) -> None:
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        request = json.dumps(ranges).encode()
+        self._socket.sendall(token + struct.pack(">I", len(request)) + request)
+        if _receive(self._socket, 1) != _OK:
+            (length,) = struct.unpack(">I", _receive(self._socket, 4))
+            text = _receive(self._socket, length).decode()
+            raise HostLostError(self._host, "sending its variables", text)
 
     @contextlib.contextmanager
     def _named(self, phase: str) -> Iterator[None]:
