@@ -4,12 +4,13 @@ A plain class; `cluster` makes an actor of it. Arrays are replaced, never change
 (`frozen`), so a save takes a snapshot by taking references.
 """
 
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from dsave.errors import DeviceError, ModelError
+from dsave.errors import DeviceError, ModelError, SaveError
 from dsave.model.device import DeviceSpec
 from dsave.model.dtype import DType
 from dsave.model.slices import Box
@@ -32,6 +33,8 @@ class Host:
         self._address = address
         self._arrays: dict[str, Array] = {}
         self._saves: dict[str, HostSave] = {}
+        self._given_up: set[str] = set()
+        """Saves that ended before they began here."""
 
     def value(self, variable: Variable, device: str | None = None) -> Array:
         """The replica or part on a device of this host; None: the first one here. Read-only.
@@ -94,7 +97,9 @@ class Host:
 
     def real_path(self, path: str) -> str:
         """Where a path as this host sees it lies on the machine."""
-        pure = PurePosixPath(path)
+        if not path.startswith("/"):  # a URL
+            return path
+        pure = PurePosixPath("/", os.path.normpath(path).lstrip("/"))
         for mount, root in self._mounts.items():
             if pure.is_relative_to(mount):
                 return str(PurePosixPath(root) / pure.relative_to(mount))
@@ -102,6 +107,8 @@ class Host:
 
     def begin_save(self, ticket: Ticket, names: Mapping[str, str], *, stores: bool) -> Found:
         """Take a snapshot of these component keys (with the names of their variables)."""
+        if ticket.epoch in self._given_up:  # a step was running, and the caller did not wait
+            raise SaveError(self.name, "taking a snapshot", "the save was given up")
         missing = next((name for key, name in names.items() if key not in self._arrays), None)
         if missing is not None:
             raise ModelError(
@@ -114,7 +121,14 @@ class Host:
         return save.begin(stores=stores)
 
     def in_save(self, epoch: str, verb: str, *args: Any) -> Any:
-        """Carry out a verb of `HostSave`; the last one ends the save here."""
+        """Carry out a verb of `HostSave`; the last one ends the save here.
+
+        Raises:
+            SaveError: no such save is going on here.
+        """
+        if epoch not in self._saves:
+            self._given_up.add(epoch)
+            raise SaveError(self.name, "taking part in a save", "it has not begun here")
         result = getattr(self._saves[epoch], verb)(*args)
         if verb == "end":
             del self._saves[epoch]
