@@ -10,10 +10,10 @@ from typing import Literal, overload
 
 import numpy as np
 
-from dsave.errors import OptionError, OptionTypeError
+from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.format import naming
 from dsave.format.bundle import Entry, ShardWriter, build_index
-from dsave.format.strings import encode_strings
+from dsave.format.strings import EncodedStrings, encode_strings
 from dsave.model.device import cpu0, resolve_io_host
 from dsave.model.dtype import STRING
 from dsave.model.trackable import ObjectGraph, trace
@@ -86,7 +86,7 @@ def save(
     options = SaveOptions() if options is None else options
     if not isinstance(options, SaveOptions):
         raise OptionTypeError("options", f"a SaveOptions is wanted, got {options!r}")
-    if stall_timeout_s <= 0:
+    if not 0 < stall_timeout_s < threading.TIMEOUT_MAX:
         raise OptionError(
             "stall_timeout_s", f"seconds above 0 are wanted, got {stall_timeout_s}"
         )
@@ -96,6 +96,7 @@ def save(
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
     graph = trace(model)
     metadata = build_saved_model(graph, options.variable_policy)
+    object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
 
     ticket = Ticket(_new_epoch(), _absolute(directory), durable, stall_timeout_s)
     participants = Participants(cluster, ticket)
@@ -106,7 +107,7 @@ def save(
             plan,
             participants.submit,
             participants.serve(sorted(travelling)),
-            lambda receipts: _metadata_files(plan, metadata, receipts),
+            lambda receipts: _metadata_files(plan, metadata, object_graph, receipts),
             stall_timeout_s,
         )
     except BaseException:
@@ -121,7 +122,8 @@ def save(
         finally:
             ended = participants.end()
         seconds = time.perf_counter() - started
-        return _result(plan, coordinator.receipts, {**coordinator.progress(), **ended}, seconds)
+        heard = {**coordinator.progress(), **ended}
+        return _result(plan, coordinator.receipts, len(object_graph.payload), heard, seconds)
 
     return finish() if wait else SaveHandle(finish)
 
@@ -173,12 +175,16 @@ def _plan(
 ) -> SavePlan:
     """Take the snapshots, learn what the hosts know, and decide the whole save."""
     variables = [(key, variable) for _, key, variable in graph.variables()]
-    draft = plan_shards(variables, hosts, io_host, defaultdict(int))
-    writers = list(dict.fromkeys(shard.writer for shard in draft)) or [io_host or hosts[0]]
     snapshots: dict[str, dict[str, str]] = {}
     for _, variable in variables:
         for component in variable.components:
+            if component.host not in hosts:
+                raise ModelError(
+                    variable.name, f"it is on {component.host}, which this cluster has not"
+                )
             snapshots.setdefault(component.host, {})[component.key] = variable.name
+    draft = plan_shards(variables, hosts, io_host, defaultdict(int))
+    writers = list(dict.fromkeys(shard.writer for shard in draft)) or [io_host or hosts[0]]
     found = participants.begin(snapshots, writers)
     string_nbytes = {k: n for answer in found.values() for k, n in answer.string_nbytes.items()}
     markers = participants.seen(writers) if len(writers) > 1 else {}
@@ -196,21 +202,27 @@ def _plan(
 
 
 def _metadata_files(
-    plan: SavePlan, metadata: Metadata, receipts: Mapping[int, Receipt]
+    plan: SavePlan,
+    metadata: Metadata,
+    object_graph: EncodedStrings,
+    receipts: Mapping[int, Receipt],
 ) -> dict[str, bytes]:
     """The files that every disk gets, in the order in which they are written."""
-    strings = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
     entries: list[Entry] = [entry for receipt in receipts.values() for entry in receipt.entries]
     writer = ShardWriter(plan.object_graph_shard, lambda _: None)
     entries.append(
         writer.add(
-            naming.OBJECT_GRAPH_KEY, STRING, (), [strings.payload], crc32c=strings.crc32c
+            naming.OBJECT_GRAPH_KEY,
+            STRING,
+            (),
+            [object_graph.payload],
+            crc32c=object_graph.crc32c,
         )
     )
     index = build_index(entries, plan.num_shards)
     fingerprint = build_fingerprint(metadata.saved_model, index, secrets.randbits(128))
     return {
-        plan.object_graph_file: strings.payload,
+        plan.object_graph_file: object_graph.payload,
         naming.INDEX_FILE: index,
         naming.FINGERPRINT_FILE: fingerprint,
         naming.SAVED_MODEL_FILE: metadata.saved_model,  # the commit: always the last
@@ -220,10 +232,11 @@ def _metadata_files(
 def _result(
     plan: SavePlan,
     receipts: Mapping[int, Receipt],
+    object_graph_nbytes: int,
     progress: Mapping[str, HostProgress],
     seconds: float,
 ) -> SaveResult:
-    shards = tuple(
+    shards = [
         ShardResult(
             shard.file,
             cpu0(shard.writer),
@@ -232,13 +245,18 @@ def _result(
             receipts[shard.index].seconds,
         )
         for shard in plan.shards
+    ]
+    shards.append(
+        ShardResult(
+            plan.object_graph_file, cpu0(plan.disks[0].owner), (), object_graph_nbytes, 0.0
+        )
     )
     return SaveResult(
         plan.directory,
         plan.layout,
         sum(shard.nbytes for shard in shards),
         seconds,
-        shards,
+        tuple(shards),
         {host: heard.peak_bytes for host, heard in progress.items()},
         tuple(disk.hosts for disk in plan.disks),
     )

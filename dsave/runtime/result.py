@@ -28,7 +28,7 @@ class ShardResult:
     """The device whose host wrote it."""
 
     sources: tuple[str, ...]
-    """The hosts that its bytes came from."""
+    """The hosts that its bytes came from; none for the file that holds the object graph."""
 
     nbytes: int
     seconds: float
