@@ -17,7 +17,11 @@ from dsave.errors import (
     OptionTypeError,
     SaveError,
     StalledError,
+    TraceError,
 )
+from dsave.functions import ops
+from dsave.functions.function import ConcreteFunction, Function, function
+from dsave.functions.graph import TensorSpec
 from dsave.load import open  # noqa: A004 - `dsave.open` reads as what it does
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec
@@ -39,6 +43,7 @@ __all__ = [
     "Cluster",
     "ClusterError",
     "ClusterSpec",
+    "ConcreteFunction",
     "ConfigError",
     "CorruptionError",
     "DeviceError",
@@ -46,6 +51,7 @@ __all__ = [
     "DirectoryError",
     "DsaveError",
     "DtypeError",
+    "Function",
     "HostLostError",
     "MirroredVariable",
     "MissingKeyError",
@@ -63,8 +69,12 @@ __all__ = [
     "ShardedVariable",
     "StalledError",
     "SyncOnReadVariable",
+    "TensorSpec",
+    "TraceError",
     "Variable",
     "VariablePolicy",
+    "function",
     "open",
+    "ops",
     "save",
 ]

@@ -19,6 +19,7 @@ from dsave.model import new_variable
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec, cpu0, resolve_placement
 from dsave.model.dtype import DType, dtype_of
+from dsave.model.readable import supply_reader
 from dsave.model.slices import Box
 from dsave.model.variable import (
     Aggregation,
@@ -63,7 +64,7 @@ def load_spec(
         path = os.fspath(config)
         try:
             config = yaml.safe_load(Path(path).read_text())
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(path, str(error), "a readable YAML file") from None
         except yaml.YAMLError as error:
             raise ConfigError(path, f"no YAML ({error})", "a YAML file") from None
@@ -253,12 +254,16 @@ class Cluster:
         self._fill(variable, value)
         return variable
 
-    def read(self, variable: Variable, device: str | None = None) -> Array:
+    def read(self, variable: Variable | Component, device: str | None = None) -> Array:
         """A variable's value, or with `device` the replica or part that is there.
+
+        Of a component, its array. Functions read so when they run.
 
         Raises:
             DeviceError: the variable has nothing on that device.
         """
+        if isinstance(variable, Component):
+            return self._fetch([variable])[0]
         if device is not None:
             return self._fetch([self._on_device(variable, device)])[0]
         if isinstance(variable, ShardedVariable):
@@ -416,6 +421,9 @@ class Cluster:
     def _fetch(self, components: Sequence[Component]) -> list[Array]:
         calls = [self.submit(c.host, "reading a variable", "fetch", c.key) for c in components]
         return [call.result(_DEFAULT_TIMEOUT_S) for call in calls]
+
+
+supply_reader(lambda variable: active_cluster().read(variable))
 
 
 def _by_host(components: Sequence[Component]) -> dict[str, list[Component]]:

@@ -1,0 +1,1 @@
+"""Numpy code traced to TensorFlow graphs, and graphs run with numpy."""

@@ -1,0 +1,339 @@
+"""`dsave.function`: numpy code that runs as it is, and is traced where a graph is wanted."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from dsave.errors import OptionTypeError
+from dsave.functions.graph import FunctionGraph, TensorSpec
+from dsave.functions.run import run_graph
+from dsave.functions.structure import flatten, key_of, mapped, paths, rebuilt
+from dsave.functions.table import FACES
+from dsave.functions.tensor import Tensor
+from dsave.functions.tracer import Trace, Value, operand, spec_dtype
+from dsave.model.readable import reading_eagerly, value_of
+from dsave.model.trackable import Module
+
+_LITERALS = frozenset({bool, int, float, str, bytes, type(None)})
+
+_SLOT = "function "
+"""Before the name of a method: where an instance keeps its Function of it."""
+
+_Args = tuple[object, ...]
+_KeywordArgs = dict[str, object]
+_Change = Callable[[object, TensorSpec, str], object]
+
+
+class ConcreteFunction:
+    """A function traced for inputs of certain shapes and dtypes."""
+
+    def __init__(self, graph: FunctionGraph) -> None:
+        self.graph = graph
+
+    @property
+    def name(self) -> str:
+        """The name of the user's function."""
+        return self.graph.name
+
+    @property
+    def structured_input_signature(self) -> tuple[tuple[object, ...], dict[str, object]]:
+        """(positional, by keyword): TensorSpecs, and Python values traced as they were."""
+        return self.graph.structured_inputs
+
+    @property
+    def structured_outputs(self) -> object:
+        """The results: TensorSpecs and None in the user's lists, tuples and dicts."""
+        return self.graph.structured_outputs
+
+    def __call__(self, *tensors: object, **by_name: object) -> object:
+        """Run the graph with numpy: on the tensor arguments in order, or by their names.
+
+        Raises:
+            OptionTypeError: an argument is missing, or is not of its spec.
+        """
+        specs = self.graph.arguments
+        given = dict(zip([spec.name for spec in specs], tensors, strict=False), **by_name)
+        names = [str(spec.name) for spec in specs]
+        if len(tensors) + len(by_name) != len(names) or given.keys() != set(names):
+            raise OptionTypeError(self.name, f"the arguments are {', '.join(names) or 'none'}")
+        arguments = [conforming(given[str(spec.name)], spec, self.name) for spec in specs]
+        with reading_eagerly():
+            outputs = iter(run_graph(self.graph, arguments, value_of))
+        return mapped(
+            lambda spec: None if spec is None else next(outputs), self.structured_outputs
+        )
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{spec.name}: {spec}" for spec in self.graph.arguments)
+        return f"<ConcreteFunction {self.name}({arguments})>"
+
+
+class Function:
+    """Numpy code: called, it runs; asked for a concrete function, it is traced.
+
+    In a class it is a method: each instance has one Function of its own.
+    """
+
+    def __init__(
+        self,
+        python_function: Callable[..., Any],
+        input_signature: Sequence[object] | None = None,
+        instance: object = None,
+    ) -> None:
+        if input_signature is not None and not isinstance(input_signature, list | tuple):
+            raise OptionTypeError(
+                "input_signature", f"a list of TensorSpecs is wanted, got {input_signature!r}"
+            )
+        self.python_function = python_function
+        self.instance = instance
+        self.name = getattr(python_function, "__name__", type(python_function).__name__)
+        self.input_signature = None if input_signature is None else tuple(input_signature)
+        for leaf in flatten(self.input_signature or ()):
+            if not isinstance(leaf, TensorSpec):
+                raise OptionTypeError(
+                    "input_signature", f"got {leaf!r} where a TensorSpec is wanted"
+                )
+        self.__doc__ = python_function.__doc__
+        self._attribute = self.name
+        self._concrete: dict[object, ConcreteFunction] = {}
+        code = python_function if instance is None else python_function.__get__(instance)
+        self._call: Callable[..., Any] = code
+        self.signature = inspect.signature(code)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> "Function":
+        if instance is None:
+            return self
+        slot = _SLOT + self._attribute
+        found = vars(instance).get(slot)
+        # A shallow copy of the instance has the functions of the instance.
+        if not isinstance(found, Function) or found.instance is not instance:
+            found = Function(self.python_function, self.input_signature, instance)
+            found._attribute = self._attribute
+            vars(instance)[slot] = found
+        return found
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # What was traced is left behind: it can be traced again.
+        if self.instance is not None:
+            return getattr, (self.instance, self._attribute)
+        return Function, (self.python_function, self.input_signature)
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}{self.signature}>"
+
+    @property
+    def concrete_functions(self) -> tuple[ConcreteFunction, ...]:
+        """Those traced so far, in that order."""
+        return tuple(self._concrete.values())
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Run the code as it is; in another function's trace it becomes part of that graph.
+
+        Raises:
+            OptionTypeError: with an input_signature, an argument that is not of its spec.
+        """
+        if self.input_signature is not None:
+            args, kwargs = self._fitted(args, kwargs, conforming)
+        with reading_eagerly():
+            return self._call(*args, **kwargs)
+
+    def get_concrete_function(self, *args: object, **kwargs: object) -> ConcreteFunction:
+        """The function traced for these TensorSpecs, or for arrays like these.
+
+        Python values other than arrays are traced as they are. With an input_signature
+        nothing need be given.
+
+        Raises:
+            OptionTypeError: the arguments do not fit the function or its input_signature.
+            TraceError: the code cannot be traced.
+        """
+        specs: Any
+        if self.input_signature is None:
+            specs = mapped(_spec, self._bound(args, kwargs))
+        elif args or kwargs:
+            specs = self._fitted(args, kwargs, _fitting_spec)
+        else:
+            specs = self._bound(self.input_signature, {})
+        key = key_of(specs)
+        if key not in self._concrete:
+            self._concrete[key] = ConcreteFunction(self._traced(*specs))
+        return self._concrete[key]
+
+    def _bound(self, args: _Args, kwargs: Mapping[str, object]) -> tuple[_Args, _KeywordArgs]:
+        """The arguments as the code takes them, defaults filled in."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise OptionTypeError(self.name, str(error)) from None
+        bound.apply_defaults()
+        return bound.args, bound.kwargs
+
+    def _fitted(self, args: _Args, kwargs: _KeywordArgs, change: _Change) -> Any:
+        """The arguments with each that the input_signature describes changed to fit it."""
+        wanted = self._bound(self.input_signature or (), {})
+        return _fit(wanted, self._bound(args, kwargs), self.name, change)
+
+    def _traced(self, args: _Args, kwargs: _KeywordArgs) -> FunctionGraph:
+        names = _leaf_names(self.signature, args, kwargs)
+        taken: set[str] = set()
+        trace = Trace(FACES)
+        arguments: list[TensorSpec] = []
+
+        def argument(leaf: object) -> object:
+            name = next(names)
+            if not isinstance(leaf, TensorSpec):
+                return leaf
+            name = _unique(leaf.name or name, taken)
+            arguments.append(TensorSpec(leaf.shape, leaf.dtype, name))
+            return trace.argument(arguments[-1])
+
+        with trace.recording():
+            tensors: Any = mapped(argument, (args, kwargs))
+            results = self._call(*tensors[0], **tensors[1])
+            named = iter(arguments)
+            structure: Any = mapped(
+                lambda leaf: next(named) if isinstance(leaf, TensorSpec) else leaf,
+                (args, kwargs),
+            )
+            return trace.finished(self.name, structure, arguments, results)
+
+
+@overload
+def function(
+    python_function: Callable[..., Any], /, *, input_signature: Sequence[object] | None = None
+) -> Function: ...
+
+
+@overload
+def function(
+    *, input_signature: Sequence[object] | None = None
+) -> Callable[[Callable[..., Any]], Function]: ...
+
+
+def function(
+    python_function: Callable[..., Any] | None = None,
+    /,
+    *,
+    input_signature: Sequence[object] | None = None,
+) -> Function | Callable[[Callable[..., Any]], Function]:
+    """Make numpy code a function that can be saved: a decorator, with or without arguments.
+
+    `input_signature` describes the positional arguments, in lists, tuples and dicts if they
+    are: the function is then traced once, for these.
+
+    Raises:
+        OptionTypeError: the input_signature holds something else than TensorSpecs.
+    """
+    if python_function is None:
+        return lambda code: Function(code, input_signature)
+    return Function(python_function, input_signature)
+
+
+def functions_of(module: Module) -> dict[str, Function]:
+    """The functions of a module by attribute: its class's, base classes first, then its own."""
+    names = [
+        name
+        for kind in reversed(type(module).__mro__)
+        for name, value in vars(kind).items()
+        if isinstance(value, Function)
+    ]
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, Function) and not name.startswith(_SLOT)
+    }
+    found = {name: getattr(module, name) for name in dict.fromkeys(names)} | own
+    # A subclass, or the instance, may have put something else in a function's place.
+    return {name: value for name, value in found.items() if isinstance(value, Function)}
+
+
+def conforming(value: object, spec: TensorSpec, name: str) -> Value:
+    """The value as a tensor or array of the spec; Python numbers and lists become arrays.
+
+    Raises:
+        OptionTypeError: it has another shape or dtype.
+    """
+    value = value_of(value)
+    if not isinstance(value, Tensor | np.ndarray | np.generic):
+        try:
+            value = np.asarray(value, spec.dtype.numpy)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise OptionTypeError(name, f"{spec} is wanted: {error}") from None
+    value = operand(value)
+    _fitting_spec(TensorSpec(value.shape, spec_dtype(value)), spec, name)
+    return value
+
+
+def _fitting_spec(given: object, wanted: TensorSpec, name: str) -> TensorSpec:
+    spec = _spec(given)
+    if (
+        isinstance(spec, TensorSpec)
+        and spec.dtype.numpy == wanted.dtype.numpy
+        and wanted.accepts(spec.shape)
+    ):
+        return wanted
+    raise OptionTypeError(name, f"{wanted} is wanted, got {spec}")
+
+
+def _fit(wanted: object, given: object, name: str, change: _Change) -> object:
+    if isinstance(wanted, TensorSpec):
+        return change(given, wanted, name)
+    if isinstance(wanted, Mapping):
+        if not isinstance(given, Mapping) or given.keys() != wanted.keys():
+            keys = ", ".join(map(str, wanted))
+            raise OptionTypeError(name, f"a dict of {keys} is wanted, got {given!r}")
+        return {key: _fit(wanted[key], given[key], f"{name}, {key}", change) for key in given}
+    if isinstance(wanted, list | tuple):
+        if not isinstance(given, list | tuple) or len(given) != len(wanted):
+            raise OptionTypeError(name, f"{len(wanted)} items are wanted, got {given!r}")
+        items = [_fit(*pair, name, change) for pair in zip(wanted, given, strict=True)]
+        return rebuilt(wanted, items)
+    return given
+
+
+def _spec(leaf: object) -> object:
+    """What an argument is traced as: the spec of a tensor, or a Python value as it is."""
+    if isinstance(leaf, TensorSpec) or type(leaf) in _LITERALS:
+        return leaf
+    if isinstance(leaf, Tensor | np.ndarray | np.generic):
+        value = operand(leaf)
+        return TensorSpec(value.shape, spec_dtype(value))
+    raise OptionTypeError(
+        "an argument",
+        f"a TensorSpec, an array, a number, a str or None is wanted, got {leaf!r}; "
+        "variables are read in the function",
+    )
+
+
+def _leaf_names(
+    signature: inspect.Signature, args: _Args, kwargs: _KeywordArgs
+) -> Iterator[str]:
+    """A name for each leaf of the arguments: its parameter's, and the way from there."""
+    positional: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            count = len(args) - len(positional)
+            positional += [f"{parameter.name}_{index}" for index in range(count)]
+        elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
+            positional.append(parameter.name)
+    named = [
+        *zip(positional, args, strict=True),
+        *((key, kwargs[key]) for key in sorted(kwargs)),
+    ]
+    for name, value in named:
+        for path in paths(value):
+            yield "_".join((name, *path))
+
+
+def _unique(wanted: str, taken: set[str]) -> str:
+    name, count = wanted, 0
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    taken.add(name)
+    return name

@@ -1,0 +1,141 @@
+"""A traced function: its arguments, nodes, captured variables and outputs.
+
+The first nodes, one for each argument, are placeholders. A variable is read by one node,
+which says *what* is read; how is a matter of the policy of a save.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dsave.errors import OptionError
+from dsave.model.dtype import DType, dtype_of
+from dsave.model.variable import Component, Variable
+
+Shape = tuple[int | None, ...]
+"""Extents; None is one that is not known before the function runs."""
+
+Array = NDArray[Any]
+
+Attr = (
+    DType
+    | bool
+    | int
+    | float
+    | bytes
+    | Shape
+    | Array
+    | list[DType]
+    | list[bool]
+    | list[int]
+    | list[float]
+    | list[bytes]
+    | list[Shape]
+)
+"""An attribute of a node: a tuple is a shape, an array a tensor, a list a list."""
+
+Attrs = Mapping[str, Attr]
+
+PLACEHOLDER = "Placeholder"
+CONST = "Const"
+READ = "ReadVariableOp"
+"""The ops that graphs are made of beside those of the table: arguments, constants, reads."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class TensorSpec:
+    """The shape, the dtype and perhaps the name of a tensor.
+
+    Raises:
+        DtypeError: a SavedModel cannot hold this dtype.
+        OptionError: an extent that is neither None nor 0 or more.
+    """
+
+    shape: Shape
+    dtype: DType
+    name: str | None
+
+    def __init__(
+        self, shape: Sequence[int | None], dtype: object = "float32", name: str | None = None
+    ) -> None:
+        extents = tuple(_extent(extent, shape) for extent in shape)
+        set_field = object.__setattr__  # the frozen dataclass is normalised once, here
+        set_field(self, "shape", extents)
+        set_field(self, "dtype", dtype_of(dtype))
+        set_field(self, "name", name)
+
+    def accepts(self, shape: Sequence[int | None]) -> bool:
+        """Whether tensors of this shape are of the spec's shape."""
+        return len(shape) == len(self.shape) and all(
+            mine is None or mine == given for mine, given in zip(self.shape, shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        extents = ", ".join("None" if n is None else str(n) for n in self.shape)
+        return f"{self.dtype} [{extents}]"
+
+
+def _extent(extent: object, shape: object) -> int | None:
+    if extent is None:
+        return None
+    if not hasattr(extent, "__index__") or extent.__index__() < 0:
+        raise OptionError("shape", f"each extent is None, 0 or more, got {shape}")
+    return int(extent.__index__())
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One call on the user's stack."""
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The tensor that is output `index` of node `node` of a graph."""
+
+    node: int
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One op.
+
+    `attrs` leaves out what is at the op's default. `outputs` are unnamed, all of them in a
+    row; `output_args` are the op's output arguments, each with the number of tensors in it.
+    `stack` is the user's, oldest call first. `capture` is the index of what a read reads.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[Output, ...]
+    attrs: Attrs
+    outputs: tuple[TensorSpec, ...]
+    output_args: tuple[tuple[str, int], ...]
+    stack: tuple[Frame, ...]
+    capture: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionGraph:
+    """One traced function.
+
+    Node `i` is the placeholder of `arguments[i]`: they are in the order of the flattened
+    `structured_inputs`, (positional, by keyword), whose leaves are these TensorSpecs and
+    Python values that were traced as they were. `outputs` are in the order of the flattened
+    `structured_outputs`, whose leaves are TensorSpecs and None. Dicts are flattened by sorted
+    key. `captures` are in the order of their first use.
+    """
+
+    name: str
+    arguments: tuple[TensorSpec, ...]
+    structured_inputs: tuple[tuple[object, ...], dict[str, object]]
+    nodes: tuple[Node, ...]
+    captures: tuple[Variable | Component, ...]
+    outputs: tuple[Output, ...]
+    structured_outputs: object

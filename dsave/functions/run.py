@@ -1,0 +1,41 @@
+"""Run a graph with numpy, by the kernels of the table."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dsave.errors import ModelError
+from dsave.functions.graph import CONST, PLACEHOLDER, READ, Array, FunctionGraph
+from dsave.functions.table import OPS
+from dsave.model.variable import Component, Variable
+
+
+def run_graph(
+    graph: FunctionGraph,
+    arguments: Sequence[ArrayLike],
+    read: Callable[[Variable | Component], Array],
+) -> list[Array]:
+    """The outputs of a graph, given its flat arguments and a reader of its captures.
+
+    Raises:
+        ModelError: the graph has an op that only TensorFlow can run.
+    """
+    values: list[tuple[Array, ...]] = []
+    for place, node in enumerate(graph.nodes):
+        if node.op == PLACEHOLDER:
+            values.append((np.asarray(arguments[place], node.outputs[0].dtype.numpy),))
+        elif node.op == CONST:
+            values.append((np.asarray(node.attrs["value"]),))
+        elif node.op == READ:
+            assert node.capture is not None
+            values.append((np.asarray(read(graph.captures[node.capture])),))
+        elif node.op in OPS:
+            inputs = [values[source.node][source.index] for source in node.inputs]
+            values.append(OPS[node.op].run(node.attrs, inputs))
+        else:
+            raise ModelError(
+                f"{graph.name}, node {node.name}",
+                f"numpy cannot run the op {node.op}; TensorFlow can",
+            )
+    return [values[output.node][output.index] for output in graph.outputs]

@@ -1,0 +1,19 @@
+"""The one table of ops: TensorFlow's by name, and what numpy's functions are in them."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from dsave.functions.op import Op
+from dsave.functions.ops import elementwise, indexing, linear, reductions, shapes
+from dsave.functions.tensor import Face
+
+_PARTS = (elementwise, reductions, linear, shapes, indexing)
+
+OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})
+"""Every op that dsave can run and infer, by TensorFlow's name."""
+
+FACES: Mapping[Callable[..., Any], Face] = MappingProxyType(
+    {function: face for part in _PARTS for function, face in part.FACES.items()}
+)
+"""What each numpy function does to traced tensors."""
