@@ -7,6 +7,7 @@ from typing import Protocol
 
 import fsspec
 
+from dsave.errors import OptionError
 from dsave.format.coding import Buffer
 
 
@@ -27,8 +28,18 @@ class Source(Protocol):
 
 
 def open_source(path: str) -> Source:
-    """The source for files below this path on this machine, or below this fsspec URL."""
-    return _FetchedFiles() if "://" in path else _MappedFiles()
+    """The source for files below this path on this machine, or below this fsspec URL.
+
+    Raises:
+        OptionError: fsspec knows no such URL, or lacks the package for it.
+    """
+    if "://" not in path:
+        return _MappedFiles()
+    try:
+        fsspec.get_filesystem_class(path.partition("://")[0])
+    except (ImportError, ValueError) as error:
+        raise OptionError("directory", f"{path!r}: {error}") from None
+    return _FetchedFiles()
 
 
 class _MappedFiles:
