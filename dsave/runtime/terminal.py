@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rich import box
@@ -21,6 +21,11 @@ def size_text(nbytes: float) -> str:
     return f"{nbytes:.2f} GiB"
 
 
+def count_text(number: int, noun: str) -> str:
+    """`1 tensor`, `2,000 tensors`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def short_name(device: str) -> str:
     """`worker:1 GPU:0` for a whole device name, `worker:1` for a host's, others as they are."""
     found = _NAME.fullmatch(device)
@@ -31,13 +36,33 @@ def short_name(device: str) -> str:
 
 
 def short_hosts(hosts: Iterable[str]) -> str:
-    """Hosts by their short names; of three and more in a row the first and the last."""
-    numbered = enumerate(short_name(host).rpartition(":") for host in hosts)
-    texts: list[str] = []
-    for (job, _), run in groupby(numbered, lambda at: (at[1][0], int(at[1][2]) - at[0])):
-        tasks = [task for _, (_, _, task) in run]
-        shown = [f"{tasks[0]}-{tasks[-1]}"] if len(tasks) > 2 else tasks
-        texts += [f"{job}:{task}" for task in shown]
+    """Hosts by their short names, those in a row as `worker:0-3`."""
+    return _in_runs([short_name(host) for host in hosts])
+
+
+def short_devices(devices: Iterable[str]) -> list[str]:
+    """Devices by their short names, those of equal hosts as one text: `worker:0-3 GPU:0-7`."""
+    held: dict[str, list[str]] = {}
+    for device in devices:
+        host, _, kind = device.rpartition("/device:")
+        held.setdefault(short_name(host), []).append(kind)
+    return [
+        f"{_in_runs(list(hosts))} {_in_runs(kinds)}".strip()
+        for kinds, hosts in groupby(held, held.__getitem__)
+    ]
+
+
+def _in_runs(names: Sequence[str]) -> str:
+    def place(at: tuple[int, tuple[str, str, str]]) -> tuple[str, int]:
+        index, (stem, colon, number) = at
+        # Neighbours with numbers that go up by one are alike in what is left.
+        return (stem, int(number) - index) if number.isdecimal() else (stem + colon, index)
+
+    texts = []
+    for _, run in groupby(enumerate(name.rpartition(":") for name in names), place):
+        parts = [name for _, name in run]
+        last = f"-{parts[-1][2]}" if len(parts) > 1 else ""
+        texts.append("".join(parts[0]) + last)
     return ", ".join(texts)
 
 

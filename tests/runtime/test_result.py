@@ -27,10 +27,10 @@ def test_a_single_directory_is_a_table():
     )
     assert str(result).splitlines() == [
         "/tmp/export: single, 3.0 MiB in 0.50 s (6.0 MiB/s)",
-        "file                           writer    bytes from             size  seconds",
-        "─" * 78,
-        "variables.data-00000-of-00003  worker:1  worker:0, worker:1  1.0 MiB    0.250",
-        "variables.data-00001-of-00003  worker:1  worker:1            2.0 MiB    0.250",
+        "file                           writer    bytes from     size  seconds",
+        "─" * 70,
+        "variables.data-00000-of-00003  worker:1  worker:0-1  1.0 MiB    0.250",
+        "variables.data-00001-of-00003  worker:1  worker:1    2.0 MiB    0.250",
         "memory above the start: at most 1.0 MiB, on worker:1",
     ]
 

@@ -2,7 +2,7 @@
 
 - A size has the largest unit that it reaches; GiB is the last.
 - A whole device name loses what is the same for all; any other name stays as it is.
-- Three and more hosts in a row are shown by the first and the last.
+- Hosts in a row are shown by the first and the last, and so are the devices of equal hosts.
 - No line of a table is wider than asked; a name that must stay whole is not folded.
 - Brackets and colons in a cell are text, no markup and no emoji.
 """
@@ -11,6 +11,7 @@ import pytest
 
 from dsave.runtime.terminal import (
     plain_table,
+    short_devices,
     short_hosts,
     short_name,
     size_text,
@@ -58,15 +59,36 @@ def test_a_whole_device_name_is_shortened_and_any_other_stays(name, short):
     [
         ([], ""),
         ([host(3)], "worker:3"),
-        ([host(0), host(1)], "worker:0, worker:1"),
         ([host(0), host(1), host(2)], "worker:0-2"),
-        ([host(9), host(10), host(11), host(0)], "worker:9-11, worker:0"),
-        ([host(1), host(2, "ps"), host(3, "ps"), host(4, "ps")], "worker:1, ps:2-4"),
-        ([host(2), host(1), host(0)], "worker:2, worker:1, worker:0"),
+        ([host(9), host(10), host(0)], "worker:9-10, worker:0"),
+        ([host(1), host(2, "ps"), host(3, "ps")], "worker:1, ps:2-3"),
+        ([host(1), host(0), host(0)], "worker:1, worker:0, worker:0"),
+        (["elsewhere", "elsewhere"], "elsewhere, elsewhere"),
     ],
 )
-def test_three_hosts_in_a_row_are_shown_by_the_first_and_the_last(hosts, text):
+def test_hosts_in_a_row_are_shown_by_the_first_and_the_last(hosts, text):
     assert short_hosts(hosts) == text
+
+
+def devices(tasks, *kinds):
+    return [f"{host(task)}/device:{kind}" for task in tasks for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        ([], []),
+        ([""], [""]),
+        (["/device:GPU:0"], ["GPU:0"]),
+        (devices([1], "GPU:0"), ["worker:1 GPU:0"]),
+        (devices(range(64), "GPU:0", "GPU:1", "GPU:2"), ["worker:0-63 GPU:0-2"]),
+        (devices([0], "CPU:0", "GPU:1"), ["worker:0 CPU:0, GPU:1"]),
+        (devices([0], "GPU:0") + devices([1], "GPU:1"), ["worker:0 GPU:0", "worker:1 GPU:1"]),
+        (["odd", *devices([2], "GPU:0")], ["odd", "worker:2 GPU:0"]),
+    ],
+)
+def test_devices_of_equal_hosts_are_one_text(names, texts):
+    assert short_devices(names) == texts
 
 
 def test_no_line_is_wider_than_asked_and_whole_names_do_not_fold():

@@ -1,0 +1,401 @@
+"""The command line, on SavedModels that were written without Ray, and on one of TensorFlow's.
+
+- `show --json` is every fact of the graph and of the index, with whole device names.
+- `show` is the same for people: short names, no column without content, nothing too wide.
+- A data file that is not in the directory, a tensor that no variable has, and a variable
+  without a value are shown as that; a model without variables needs no checkpoint.
+- What TensorFlow saved is shown with its signatures, functions and aliases.
+- `verify` reads all bytes; one that changed is found.
+- `cluster` prints hosts and devices, and refuses what the config may not say.
+- An error is one line on stderr; the exit code is 1, for usage and configs 2.
+- Only `demo` imports Ray.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dsave.cli import main
+from dsave.format import naming
+from dsave.format.bundle import ShardWriter, build_index
+from dsave.format.strings import encode_strings
+from dsave.model import new_variable
+from dsave.model.dtype import STRING, dtype_of
+from dsave.model.slices import Box
+from dsave.model.trackable import Module, trace
+from dsave.options import VariablePolicy
+from dsave.savedmodel.meta_graph import build_saved_model
+from dsave.show import as_text, read_contents
+
+CONFIGS = Path(__file__).parents[1] / "cluster_configs"
+GPUS = [f"/job:worker/replica:0/task:{task}/device:GPU:0" for task in (0, 1)]
+CPUS = [f"/job:worker/replica:0/task:{task}/device:CPU:0" for task in (0, 1)]
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+FILES = [f"variables/variables.data-{shard:05d}-of-00003" for shard in range(3)]
+
+
+def example():
+    """A module with each kind of variable; and where their bytes are: (name, shard, box)."""
+    new_key = map(str, itertools.count()).__next__
+    float32, int32 = dtype_of("float32"), dtype_of("int32")
+    model = Module()
+    model.step = new_variable.plain("step", int32, (), CPUS[0], new_key, trainable=False)
+    model.w = new_variable.mirrored(
+        "w", float32, (2, 3), GPUS, new_key, trainable=True, aggregation="none"
+    )
+    model.seen = new_variable.sync_on_read("seen", int32, (), GPUS, new_key, aggregation="sum")
+    model.table = new_variable.sharded("table", float32, (4, 2), CPUS, new_key, trainable=True)
+    places = [
+        ("step", 0, None),
+        ("seen", 0, None),
+        ("table", 0, Box((0, 0), (2, 2))),
+        ("w", 1, None),
+        ("table", 1, Box((2, 0), (2, 2))),
+    ]
+    return model, places
+
+
+def write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
+    """A SavedModel whose values are all 1; `extra` are keys of int32 scalars in shard 0."""
+    metadata = build_saved_model(trace(model), policy)
+    (directory / "variables").mkdir(parents=True)
+    data = [bytearray() for _ in FILES]
+    shards = [ShardWriter(shard, data[shard].extend) for shard in range(3)]
+    for name, shard, box in places:
+        variable = getattr(model, name)
+        shape = variable.shape if box is None else box.lengths
+        ones = np.ones(shape, variable.dtype.numpy)
+        shards[shard].add(
+            name + SUFFIX, variable.dtype, variable.shape, [ones.tobytes()], box=box
+        )
+    for key in extra:
+        shards[0].add(key, dtype_of("int32"), (), [b"\1\0\0\0"])
+    graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
+    shards[2].add(naming.OBJECT_GRAPH_KEY, STRING, (), [graph.payload], crc32c=graph.crc32c)
+    for file, content in zip(FILES, data, strict=True):
+        (directory / file).write_bytes(content)
+    index = build_index((entry for shard in shards for entry in shard.entries), 3)
+    (directory / naming.INDEX_FILE).write_bytes(index)
+    (directory / naming.SAVED_MODEL_FILE).write_bytes(metadata.saved_model)
+    return directory
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """An expanded SavedModel of the example."""
+    policy = VariablePolicy.EXPAND_DISTRIBUTED_VARIABLES
+    return write(tmp_path / "saved", *example(), policy)
+
+
+def run(*args):
+    """(exit code, output) of a command."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+def shown(*args):
+    exit_code, output = run("show", *args)
+    assert exit_code == 0, output
+    return output
+
+
+def rows(text, first):
+    """The words of the lines that follow the one which begins with `first`, up to a blank."""
+    lines = text.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(first))
+    block = itertools.takewhile(str.strip, lines[start + 2 :])
+    return [line.split() for line in block]
+
+
+def test_show_json_is_every_fact_with_whole_device_names(saved):
+    document = json.loads(shown("--json", saved))
+    variables = {variable.pop("key"): variable for variable in document["variables"]}
+    assert document["directory"] == str(saved)
+    assert document["policy"] == "expand_distributed_variables"
+    assert document["tags"] == ["serve"]
+    assert document["nbytes"] == 4 + 4 + 24 + 32
+    assert set(variables) == {n + SUFFIX for n in ("step", "w", "seen", "table")}
+    assert variables["seen" + SUFFIX] == {
+        "name": "seen",
+        "dtype": "int32",
+        "shape": [],
+        "device": GPUS[0],
+        "synchronization": "on_read",
+        "aggregation": "sum",
+        "trainable": False,
+        "components": [
+            {"name": "seen", "device": GPUS[0]},
+            {"name": "seen/replica_1", "device": GPUS[1]},
+        ],
+    }
+    assert document["tensors"]["table" + SUFFIX] == {
+        "dtype": "float32",
+        "shape": [4, 2],
+        "nbytes": 32,
+        "pieces": [
+            {
+                "file": FILES[0],
+                "offset": 8,
+                "nbytes": 16,
+                "box": {"starts": [0, 0], "lengths": [2, 2]},
+            },
+            {
+                "file": FILES[1],
+                "offset": 24,
+                "nbytes": 16,
+                "box": {"starts": [2, 0], "lengths": [2, 2]},
+            },
+        ],
+    }
+    sizes = [(saved / file).stat().st_size for file in FILES]
+    assert document["data_files"] == [
+        {"file": file, "nbytes": nbytes} for file, nbytes in zip(FILES, sizes, strict=True)
+    ]
+    assert (sizes[0], sizes[1]) == (24, 40)
+
+
+def test_show_is_a_table_with_short_names(saved):
+    text = shown(saved)
+    assert text.splitlines()[0] == str(saved)
+    assert "variable policy: expand_distributed_variables" in text
+    assert "4 tensors of 64 B in all" in text
+    assert rows(text, "variable ") == [
+        ["step", "int32", "[]", "4", "B", "worker:0", "CPU:0", "0"],
+        ["w", "float32", "[2,3]", "24", "B", "mirrored", "worker:0-1", "GPU:0", "1"],
+        ["seen", "int32", "[]", "4", "B", "sync-on-read", "sum", "worker:0-1", "GPU:0", "0"],
+        [
+            "table",
+            "float32",
+            "[4,2]",
+            "32",
+            "B",
+            "sharded",
+            "worker:0-1",
+            "CPU:0",
+            "0",
+            "[0:2]",
+        ],
+        ["1", "[2:4]"],
+    ]
+    assert rows(text, "data file")[1] == ["1", FILES[1], "40", "B"]
+
+
+def test_without_devices_there_is_no_column_for_them(tmp_path):
+    model, places = example()
+    text = shown(write(tmp_path / "saved", model, places))
+    header = next(line for line in text.splitlines() if line.startswith("variable "))
+    assert header.split() == ["variable", "type", "size", "kind", "data", "file"]
+
+
+def test_tables_fold_to_the_width_that_there_is(saved):
+    lines = as_text(read_contents(str(saved)), 60).splitlines()
+    assert max(map(len, lines[4:])) <= 60
+    assert any(len(line) > 60 for line in shown(saved).splitlines()[4:])
+
+
+def test_many_pieces_are_counted(tmp_path):
+    new_key = map(str, itertools.count()).__next__
+    cpus = [f"/job:ps/replica:0/task:{task}/device:CPU:0" for task in range(9)]
+    model = Module()
+    model.e = new_variable.sharded("e", dtype_of("int8"), (9,), cpus, new_key, trainable=True)
+    places = [("e", part % 2, Box((part,), (1,))) for part in range(9)]
+    text = shown(write(tmp_path / "saved", model, places))
+    assert "9 pieces in 2 files" in text
+
+
+def test_a_data_file_that_is_not_there_is_shown_as_that(saved):
+    (saved / FILES[0]).unlink()
+    text = shown(saved)
+    assert rows(text, "data file")[0] == ["0", FILES[0], "not", "here"]
+    assert "host-local" in text
+    document = json.loads(shown("--json", saved))
+    assert document["data_files"][0] == {"file": FILES[0], "nbytes": None}
+
+
+def test_a_whole_directory_is_not_called_host_local(saved):
+    assert "host-local" not in shown(saved)
+
+
+def test_a_tensor_that_no_variable_has_is_shown_apart(tmp_path):
+    model, places = example()
+    text = shown(write(tmp_path / "saved", model, places, extra=["save_counter"]))
+    assert rows(text, "other tensor") == [["save_counter", "int32", "[]", "4", "B", "0"]]
+    assert "save_counter" not in {row[0] for row in rows(text, "variable ")}
+
+
+def test_a_variable_without_a_value_is_shown_as_that(tmp_path):
+    model, places = example()
+    text = shown(write(tmp_path / "saved", model, places[1:]))
+    assert ["step", "int32", "[]", "no", "value"] in rows(text, "variable ")
+
+
+def test_a_model_without_variables_needs_no_checkpoint(tmp_path):
+    directory = write(tmp_path / "saved", Module(), [])
+    for file in (*FILES, naming.INDEX_FILE):
+        (directory / file).unlink()
+    assert "0 tensors of 0 B in all" in shown(directory)
+
+
+def test_a_model_with_variables_does(saved):
+    (saved / naming.INDEX_FILE).unlink()
+    exit_code, output = run("show", saved)
+    assert (exit_code, output) == (
+        1,
+        f"dsave: {saved}/{naming.INDEX_FILE}: the index is missing\n",
+    )
+
+
+def test_show_refuses_a_directory_without_a_commit(tmp_path):
+    exit_code, output = run("show", tmp_path)
+    assert exit_code == 1
+    assert output.startswith(f"dsave: directory {tmp_path}: no saved_model.pb")
+    assert output.count("\n") == 1
+
+
+def test_show_refuses_a_graph_that_lies(saved):
+    (saved / naming.SAVED_MODEL_FILE).write_bytes(b"\xff")
+    exit_code, output = run("show", saved)
+    assert exit_code == 1
+    assert output.startswith(f"dsave: {saved}/saved_model.pb: ")
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+@pytest.mark.parametrize("url", ["nosuch://bucket/model", "memory://bucket/nothing"])
+def test_a_url_that_leads_nowhere_is_an_error(command, url):
+    exit_code, output = run(command, url)
+    assert exit_code == 1
+    assert output.startswith("dsave: director")
+    assert url in output
+
+
+def test_show_reads_urls(saved):
+    import fsspec
+
+    fsspec.filesystem("memory").put(str(saved), "/shown", recursive=True)
+    assert rows(shown("memory://shown"), "variable ") == rows(shown(saved), "variable ")
+
+
+@pytest.mark.tf
+def test_show_of_what_tensorflow_saved(tf, tmp_path):
+    class Model(tf.Module):
+        def __init__(self):
+            self.w = tf.Variable(tf.zeros((4, 3)), name="kernel")
+            self.words = [tf.Variable(["a", "bc"])]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+        def serve(self, x):
+            return {"y": tf.matmul(x, self.w)}
+
+    model, directory = Model(), str(tmp_path / "saved")
+    tf.saved_model.save(
+        model,
+        directory,
+        signatures={"serving_default": model.serve},
+        options=tf.saved_model.SaveOptions(function_aliases={"infer": model.serve}),
+    )
+    text = shown(directory)
+    assert f"TensorFlow {tf.__version__}; tags: serve; variable policy: none" in text
+    assert rows(text, "variable ") == [
+        ["w", "float32", "[4,3]", "48", "B", "0"],
+        ["words/0", "string", "[2]", "9", "B", "0"],
+    ]
+    signature = "signature serving_default: (x: float32 [?,4]) -> (y: float32 [?,3])"
+    assert signature in text.splitlines()
+    assert "function serve: 1 concrete function, alias infer" in text.splitlines()
+    document = json.loads(shown("--json", directory))
+    assert [variable["name"] for variable in document["variables"]] == ["kernel", "Variable"]
+    stored = dict(tf.train.list_variables(f"{directory}/variables/variables"))
+    del stored[naming.OBJECT_GRAPH_KEY]
+    assert {key: t["shape"] for key, t in document["tensors"].items()} == stored
+
+
+def test_verify_reads_all_of_a_good_model(saved):
+    exit_code, output = run("verify", saved)
+    assert exit_code == 0
+    expected = f"{saved}: every checksum matches; 4 tensors of 64 B in 3 data files read in "
+    assert output.startswith(expected)
+
+
+def test_verify_takes_the_prefix_of_a_checkpoint(saved):
+    assert run("verify", saved / "variables" / "variables")[0] == 0
+
+
+def test_verify_finds_a_byte_that_changed(saved):
+    content = bytearray((saved / FILES[1]).read_bytes())
+    content[30] ^= 1
+    (saved / FILES[1]).write_bytes(content)
+    exit_code, output = run("verify", saved)
+    assert exit_code == 1
+    assert output == (
+        f"dsave: {saved}/{FILES[1]}, entry 'table{SUFFIX}': its checksum does not match\n"
+    )
+
+
+def test_cluster_prints_hosts_and_devices():
+    exit_code, output = run("cluster", CONFIGS / "local.yaml")
+    assert exit_code == 0
+    assert output.splitlines()[0] == f"{CONFIGS}/local.yaml: 2 hosts, 6 devices"
+    assert "placement: pack" in output
+    assert "local path: /tmp" in output
+    assert rows(output, "host ") == [
+        ["/job:worker/replica:0/task:0", "CPU:0,", "GPU:0,", "GPU:1"],
+        ["/job:worker/replica:0/task:1", "CPU:0,", "GPU:0,", "GPU:1"],
+    ]
+
+
+def test_cluster_prints_where_ray_is():
+    output = run("cluster", CONFIGS / "ray_cluster.yaml")[1]
+    assert "ray: the one at auto" in output
+    assert "placement: spread" in output
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (b"hosts: [{job: worker, gpus: -1}]", "hosts[0].gpus: got -1, "),
+        (b"hosts: []\nplacement: [", "no YAML"),
+        (b"\xd0\xff", "a readable YAML file"),
+        (None, "No such file"),
+    ],
+)
+def test_a_config_that_may_not_be_is_one_line_and_exit_code_2(tmp_path, config, problem):
+    path = tmp_path / "cluster.yaml"
+    if config is not None:
+        path.write_bytes(config)
+    exit_code, output = run("cluster", path)
+    assert exit_code == 2
+    assert output.startswith("dsave: ")
+    assert problem in output
+    assert output.count("\n") == 1
+
+
+def test_wrong_usage_is_exit_code_2():
+    assert run("show")[0] == 2
+    assert run("nosuch")[0] == 2
+
+
+def test_errors_are_on_stderr(tmp_path):
+    command = [sys.executable, "-m", "dsave", "show", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("dsave: directory ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_only_the_demo_imports_ray(saved):
+    script = f"""
+import sys
+from dsave.cli import main
+for command in (["--help"], ["show", {str(saved)!r}], ["verify", {str(saved)!r}],
+                ["cluster", {str(CONFIGS / "local.yaml")!r}], ["demo", "--help"]):
+    main(command, standalone_mode=False)
+    assert "ray" not in sys.modules, command
+"""
+    subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=True)
