@@ -235,6 +235,11 @@ def test_a_host_that_dies_before_its_write_fails_the_save():
     assert brief(commands) == ["DISCARDING 0 a"]
 
 
+def test_a_writer_that_dies_before_its_write_fails_the_save_though_it_holds_nothing():
+    log, _ = CommitLog.begin(plan([("b", "a")], "ab"))
+    assert log.advance(lost("b"))[0].failing
+
+
 def test_a_host_that_dies_in_its_write_fails_the_save():
     log, (a, _) = reach(ONE_DISK, WRITING)
     log, commands = walk(log, Answered(a), lost("b"))
