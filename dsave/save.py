@@ -120,7 +120,7 @@ def save(
             with ProgressBars(plan, show=progress) as bars:
                 coordinator.run(lambda: bars.update(coordinator.progress()))
         finally:
-            ended = participants.end()
+            ended = participants.end(coordinator.lost)
         seconds = time.perf_counter() - started
         heard = {**coordinator.progress(), **ended}
         return _result(plan, coordinator.receipts, len(object_graph.payload), heard, seconds)

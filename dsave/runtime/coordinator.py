@@ -28,6 +28,7 @@ from dsave.runtime.host_save import HostProgress, Receipt
 from dsave.runtime.stream import Endpoint
 
 _POLL_S = 0.1
+_BLAME_S = 1.0
 _PAUSE_S = 1.0
 _VERBS = {
     Phase.OPENING: "open",
@@ -59,7 +60,7 @@ class _Pulse:
 
 
 class Coordinator:
-    """One save. `run` does all of it; `receipts` and `progress` say what came of it."""
+    """One save. `run` does all of it; `receipts`, `progress` and `lost` say what came of it."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Coordinator:
     ) -> None:
         """`seal` makes the metadata files, in order, from the receipts of all data files."""
         self.receipts: dict[int, Receipt] = {}
+        self.lost: frozenset[str] = frozenset()
         self._plan = plan
         self._submit = submit
         self._endpoints = endpoints
@@ -85,10 +87,13 @@ class Coordinator:
         hosts = [host for disk in plan.disks for host in disk.hosts]
         hosts += [host for shard in plan.shards for host in shard.source_hosts]
         self._pulses = {host: _Pulse(now, now) for host in dict.fromkeys(hosts)}
+        self._dependent = {
+            shard.writer for shard in plan.shards if {shard.writer} != {*shard.source_hosts}
+        }
 
     def progress(self) -> dict[str, HostProgress]:
         """How far each host is, as last heard."""
-        return {host: pulse.last for host, pulse in self._pulses.items()}
+        return {h: pulse.last for h, pulse in self._pulses.items() if h not in self.lost}
 
     def run(self, tick: Callable[[], object]) -> None:
         """Carry out the save; calls `tick` from time to time, to look at `progress`.
@@ -123,7 +128,7 @@ class Coordinator:
         except BaseException as error:  # a fault of ours, for the caller to see
             self._failure = error
             return
-        self._pulses = {h: pulse for h, pulse in self._pulses.items() if h not in log.lost}
+        self.lost = log.lost
         self._failure = log.error
 
     def _ended_log(self) -> CommitLog:
@@ -243,8 +248,13 @@ class Coordinator:
                         pulse.moved_at = now
                     pulse.last = heard
                 pulse.answered_at, pulse.question = now, None
-            quiet_s = now - (pulse.moved_at if pulse.question is None else pulse.answered_at)
-            if quiet_s > self._stall_timeout_s:
+            if pulse.question is not None:
+                quiet_s, deadline_s = now - pulse.answered_at, self._stall_timeout_s
+            else:
+                quiet_s, deadline_s = now - pulse.moved_at, self._stall_timeout_s
+                if host in self._dependent:  # it may wait for another, whose fault it is then
+                    deadline_s += _BLAME_S
+            if quiet_s > deadline_s:
                 problem = f"no progress for {quiet_s:.0f} s; stall_timeout_s sets the deadline"
                 events.append(Lost(host, StalledError(host, log.phase.value, problem)))
             elif pulse.question is None and now - pulse.answered_at >= _POLL_S:

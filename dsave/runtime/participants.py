@@ -1,7 +1,7 @@
 """Who takes part in one save: hosts of the cluster, and the calling process if it writes."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -28,6 +28,8 @@ class Participants:
         self._cluster = cluster
         self._ticket = ticket
         self._begun: list[str] = []
+        self._silent: set[str] = set()
+        """Hosts that are still told what to do, but not waited for."""
         self._local: HostSave | None = None
         self._pool = ThreadPoolExecutor(_LOCAL_THREADS, "dsave-local")
 
@@ -86,8 +88,9 @@ class Participants:
         """Remove what `begin` left in the directories, as far as the hosts still answer."""
         self._try("removing what was written", "discard", ())
 
-    def end(self) -> dict[str, HostProgress]:
-        """Drop all snapshots; how far each host came that still answers."""
+    def end(self, lost: Collection[str] = ()) -> dict[str, HostProgress]:
+        """Drop all snapshots; how far each host came that is not lost and still answers."""
+        self._silent.update(lost)
         answers = self._try("ending the save", "end")
         self._pool.shutdown(wait=False)
         return answers
@@ -100,13 +103,15 @@ class Participants:
         for host in self._begun:
             with contextlib.suppress(DsaveError):
                 calls[host] = self.submit(host, phase, verb, *args)
-        wait(calls.values(), min(self._ticket.stall_timeout_s, _FAREWELL_S))
+        awaited = [call for host, call in calls.items() if host not in self._silent]
+        wait(awaited, min(self._ticket.stall_timeout_s, _FAREWELL_S))
         # Who is gone, or never began, says nothing; the next save sweeps what it left.
         return {h: c.result() for h, c in calls.items() if c.done() and not c.exception()}
 
     def _results(self, phase: str, calls: Mapping[str, "Future[Any]"]) -> dict[str, Any]:
         # All of them, before the first error: nobody may begin when others already end.
         wait(calls.values(), self._ticket.stall_timeout_s)
+        self._silent.update(host for host, call in calls.items() if not call.done())
         results = {host: call.result() for host, call in calls.items() if call.done()}
         for host in calls:
             if host not in results:
