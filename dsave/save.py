@@ -1,5 +1,6 @@
 """Save a model: the walk from an object tree to a committed SavedModel, top to bottom."""
 
+import logging
 import os
 import secrets
 import threading
@@ -27,6 +28,8 @@ from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import Metadata, build_saved_model
+
+_log = logging.getLogger(__name__)
 
 
 @overload
@@ -95,6 +98,7 @@ def save(
     device = options.experimental_io_device
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
     graph = trace(model)
+    _warn_of_values_without_variables(graph)
     metadata = build_saved_model(graph, options.variable_policy)
     object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
 
@@ -260,6 +264,16 @@ def _result(
         {host: heard.peak_bytes for host, heard in progress.items()},
         tuple(disk.hosts for disk in plan.disks),
     )
+
+
+def _warn_of_values_without_variables(graph: ObjectGraph) -> None:
+    left_out = [v for _, _, v in graph.variables() if not v.dtype.variable]
+    if left_out:
+        _log.warning(
+            "TensorFlow has no variables of these dtypes, so it will not find %s in the model; "
+            "their values are in its checkpoint",
+            ", ".join(f"{v.name} ({v.dtype})" for v in left_out),
+        )
 
 
 def _refuse_functions(signatures: object, options: SaveOptions) -> None:

@@ -22,7 +22,9 @@ class DType:
     `number` is its `DataType`. `numpy` carries its elements; strings are `bytes` in arrays of
     dtype object. `itemsize` is in bytes on disk, 0 for strings, whose elements vary.
     `reassembled` says whether TensorFlow 2.21 can put a tensor together that was stored in
-    slices (tensorflow/core/util/tensor_bundle/tensor_bundle.cc, GetSliceValue).
+    slices (tensorflow/core/util/tensor_bundle/tensor_bundle.cc, GetSliceValue). `variable` says
+    whether it has variables of the dtype, and not only tensors
+    (tensorflow/core/kernels/resource_variable_ops.cc).
     """
 
     name: str
@@ -30,6 +32,7 @@ class DType:
     numpy: np.dtype
     itemsize: int
     reassembled: bool
+    variable: bool
 
     @property
     def is_string(self) -> bool:
@@ -84,9 +87,15 @@ _ROWS: tuple[tuple[str, int, object, bool], ...] = (
 )
 
 
+_TENSORS_ONLY = frozenset(
+    {"qint16", "quint16", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"}
+)
+
+
 def _row(name: str, number: int, carrier: object, reassembled: bool) -> DType:
     numpy = np.dtype(carrier)  # type: ignore[call-overload]
-    return DType(name, number, numpy, 0 if name == "string" else numpy.itemsize, reassembled)
+    itemsize = 0 if name == "string" else numpy.itemsize
+    return DType(name, number, numpy, itemsize, reassembled, name not in _TENSORS_ONLY)
 
 
 DTYPES: tuple[DType, ...] = tuple(_row(*row) for row in _ROWS)

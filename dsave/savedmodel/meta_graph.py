@@ -62,6 +62,7 @@ def build_saved_model(graph: ObjectGraph, policy: VariablePolicy) -> Metadata:
     variables = [
         add_variable(main.node, names, key, variable, policy)
         for _, key, variable in graph.variables()
+        if variable.dtype.variable
     ]
     _add_init_op(meta_graph, names)
     meta_graph.saver_def.CopyFrom(add_saver(main, names, variables, object_graph))

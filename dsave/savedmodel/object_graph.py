@@ -50,7 +50,7 @@ def saved_object_graph(graph: ObjectGraph, policy: VariablePolicy) -> SavedObjec
     for node in graph.nodes:
         saved = proto.nodes.add()
         _add_children(saved, node)
-        if isinstance(node.value, Variable):
+        if isinstance(node.value, Variable) and node.value.dtype.variable:
             _describe(saved.variable, node.value, policy)
         else:
             _revive_as(saved, _identifier(node.value))
@@ -87,7 +87,9 @@ def _revive_as(saved: SavedObject, identifier: str) -> None:
 
 
 def _identifier(value: object) -> str:
-    if isinstance(value, Module):
+    # A variable of a dtype that TensorFlow has no variables of keeps its place, and its value
+    # in the checkpoint.
+    if isinstance(value, Module | Variable):
         return "_generic_user_object"
     if isinstance(value, Mapping):
         return "trackable_dict_wrapper"

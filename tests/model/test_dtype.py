@@ -5,6 +5,7 @@
 - plain integers are not quantized ones; TensorFlow's numpy face of those is recognised
 - what no SavedModel can hold is refused, None included
 - `reassembled` says for which dtypes TensorFlow puts slices together
+- `variable` says of which dtypes it has variables
 - a dtype that crosses a pickle is the same object
 """
 
@@ -129,3 +130,19 @@ def test_reassembled_is_what_tensorflow_puts_together(tf, tmp_path, dtype):
     else:
         with pytest.raises(tf.errors.InvalidArgumentError, match="not supported"):
             restored()
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_tensorflow_has_variables_of_these_dtypes_alone(tf, dtype):
+    handle = tf.raw_ops.VarHandleOp(dtype=dtype.number, shape=[1], shared_name=dtype.name)
+    value = tf.make_tensor_proto([b""])
+    if not dtype.is_string:
+        value.dtype, value.tensor_content = dtype.number, b"\0" * dtype.itemsize
+        del value.string_val[:]
+    tensor = tf.io.parse_tensor(value.SerializeToString(), tf.as_dtype(dtype.number))
+    if dtype.variable:
+        tf.raw_ops.AssignVariableOp(resource=handle, value=tensor)
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="AssignVariableOp"):
+            tf.raw_ops.AssignVariableOp(resource=handle, value=tensor)

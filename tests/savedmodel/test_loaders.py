@@ -7,7 +7,7 @@
 - what a session saves again is what it restored, or the aggregate of what has become of it
 - saved_model_cli shows them
 - a model without variables, names of every kind and every dtype that TensorFlow can hold in a
-  variable load too; the dtypes that it cannot are known
+  variable load too; variables of the others keep their place and their value
 """
 
 import ctypes
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.tf
 EXPAND = VariablePolicy.EXPAND_DISTRIBUTED_VARIABLES
 LOCAL = "/job:localhost/replica:0/task:0/device:CPU"
 
-REFUSED = {"qint16", "quint16", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"}
+REFUSED = {dtype.name for dtype in DTYPES if not dtype.variable}
 """The dtypes of which TensorFlow 2.21 has tensors and checkpoints, but no variables."""
 
 
@@ -413,13 +413,24 @@ def test_sums_and_means_of_every_other_dtype_survive_restore_and_save(tf, export
     assert Path(f"{prefix}.data-00000-of-00001").read_bytes() == stored
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_tensorflow_has_no_variables_of_some_dtypes(tf, export, make, name):
-    dtype = dtype_of(name)
-    graph = make.model(v=make.plain("v", (1,), name))
-    directory = export(graph, VariablePolicy.NONE, {key("v"): np.zeros(1, dtype.numpy)})
-    with pytest.raises(tf.errors.InvalidArgumentError, match="AssignVariableOp"):
-        tf.saved_model.load(directory)
+def test_dtypes_without_variables_keep_their_values_and_no_model_from_loading(
+    tf, export, make, policy
+):
+    refused = {name: make.mirrored(name, (2,), name) for name in sorted(REFUSED)}
+    graph = make.model(before=make.plain("before"), refused=refused, after=make.plain("after"))
+    values = {key(f"refused/{name}"): np.ones(2, dtype_of(name).numpy) for name in refused}
+    values |= {key("before"): 1, key("after"): 2}
+    directory = export(graph, policy, values)
+    loaded = tf.saved_model.load(directory)
+    assert (loaded.before.numpy(), loaded.after.numpy()) == (1.0, 2.0)
+    assert values_in_session(tf, directory) == {"before": 1.0, "after": 2.0}
+    reads = ["before/Read/ReadVariableOp", "after/Read/ReadVariableOp"]
+    assert read_with_cpp(tf, directory, reads) == [np.float32(1).tobytes(), np.float32(2).tobytes()]
+    stored = tf.train.load_checkpoint(f"{directory}/variables/variables")
+    for name in REFUSED:
+        assert stored.get_tensor(key(f"refused/{name}")).tolist() == [1, 1]
+    tf.saved_model.save(loaded, f"{directory}/again")
+    assert tf.saved_model.load(f"{directory}/again").after.numpy() == 2.0
 
 
 @pytest.mark.parametrize("name", ["string", "uint16", "uint64", "float8_e5m2", "int4", "qint8"])
