@@ -7,6 +7,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from typing import Literal, overload
 
 import numpy as np
@@ -136,16 +138,13 @@ class SaveHandle:
     """A save that goes on in the background."""
 
     def __init__(self, finish: Callable[[], SaveResult]) -> None:
-        self._finish = finish
-        self._result: SaveResult | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="dsave-save")
-        self._thread.start()
+        self._future: Future[SaveResult] = Future()
+        threading.Thread(target=self._run, args=(finish,), name="dsave-save").start()
 
     @property
     def done(self) -> bool:
         """Whether the save has ended, well or not."""
-        return not self._thread.is_alive()
+        return self._future.done()
 
     def result(self, timeout_s: float | None = None) -> SaveResult:
         """Wait for the save.
@@ -154,19 +153,15 @@ class SaveHandle:
             TimeoutError: it is not over after `timeout_s` seconds; it goes on.
             DsaveError: it failed, as `save` says.
         """
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        if not wait_for([self._future], timeout_s).done:
             raise TimeoutError(f"the save goes on after {timeout_s} s")
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
+        return self._future.result()
 
-    def _run(self) -> None:
+    def _run(self, finish: Callable[[], SaveResult]) -> None:
         try:
-            self._result = self._finish()
+            self._future.set_result(finish())
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
-            self._error = error
+            self._future.set_exception(error)
 
 
 def _plan(

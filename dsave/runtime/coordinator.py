@@ -83,6 +83,9 @@ class Coordinator:
         self._pending: dict[Future[Any], Command] = {}
         self._interruption: BaseException | None = None
         self._failure: BaseException | None = None
+        # Not the thread's own end: a join that is interrupted takes a thread for dead
+        # (https://github.com/python/cpython/issues/90882, Python up to 3.12).
+        self._over = threading.Event()
         self._listened_at = now = time.monotonic()
         hosts = [host for disk in plan.disks for host in disk.hosts]
         hosts += [host for shard in plan.shards for host in shard.source_hosts]
@@ -104,15 +107,13 @@ class Coordinator:
                 The second one does not wait for what was written to be removed.
         """
         # In a thread of its own: an interrupt must not come between a command and the log.
-        worker = threading.Thread(target=self._carry_out, name="dsave-coordinate", daemon=True)
-        worker.start()
-        while True:
+        threading.Thread(target=self._carry_out, name="dsave-coordinate", daemon=True).start()
+        over = False
+        while not over:
             try:
-                while worker.is_alive():
-                    worker.join(_POLL_S)
-                    if self._interruption is None:
-                        tick()
-                break
+                over = self._over.wait(_POLL_S)
+                if self._interruption is None:
+                    tick()
             except BaseException as interruption:
                 if self._interruption is not None:
                     raise
@@ -125,11 +126,12 @@ class Coordinator:
     def _carry_out(self) -> None:
         try:
             log = self._ended_log()
+            self.lost = log.lost
+            self._failure = log.error
         except BaseException as error:  # a fault of ours, for the caller to see
             self._failure = error
-            return
-        self.lost = log.lost
-        self._failure = log.error
+        finally:
+            self._over.set()
 
     def _ended_log(self) -> CommitLog:
         log, due = CommitLog.begin(self._plan)

@@ -1,0 +1,111 @@
+"""The calling process is interrupted, or dies, in mid-save.
+
+Claims: Ctrl-C ends a save within seconds in KeyboardInterrupt, with nothing left behind; what
+was in the directory stays to the byte; after a kill that nothing can catch the directory
+stays as well, the hosts end, and the next save removes what was left.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import dsave
+
+pytestmark = pytest.mark.ray
+
+SCRIPT = """
+import sys
+import numpy as np
+import dsave
+
+with dsave.Cluster.start({"hosts": [{"job": "worker", "tasks": 2}]}) as cluster:
+    model = dsave.Module()
+    model.v = cluster.sharded_variable(
+        lambda index: np.ones((index[0].stop - index[0].start, 1 << 20), np.float32),
+        shape=(256, 1 << 20),
+        dtype="float32",
+    )
+    print("ready", flush=True)
+    try:
+        dsave.save(model, sys.argv[1])
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        raise
+    print("saved", flush=True)
+"""
+
+
+@pytest.fixture
+def directory(pair, tmp_path):
+    """A directory in which another save is committed."""
+    model = dsave.Module()
+    model.v = pair.variable(1.0)
+    directory = tmp_path / "parent" / "export"
+    dsave.save(model, directory, cluster=pair)
+    return directory
+
+
+@pytest.fixture
+def signalled(directory, see):
+    """Runs the script, and sends its process group a signal once bytes are being written."""
+
+    def run(number):
+        script = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, directory],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert script.stdout.readline() == "ready\n"
+            see.wait_for(lambda: staged_nbytes(directory) > 1 << 20)
+            os.killpg(script.pid, number)
+            sent = time.monotonic()
+            output, errors = script.communicate(timeout=60)
+        except BaseException:
+            os.killpg(script.pid, signal.SIGKILL)
+            script.communicate()
+            raise
+        return script.returncode, output, errors, time.monotonic() - sent
+
+    return run
+
+
+def staged_nbytes(directory):
+    files = directory.parent.glob(".export.dsave-*/variables/*")
+    return sum(file.stat().st_size for file in files)
+
+
+def names(directory):
+    return [path.name for path in directory.parent.iterdir()]
+
+
+def test_an_interrupt_ends_a_save_at_once_and_leaves_nothing(directory, signalled, see):
+    before = see.tree(directory)
+    code, output, errors, seconds = signalled(signal.SIGINT)
+    assert output == "interrupted\n"
+    assert "KeyboardInterrupt" in errors
+    assert code != 0
+    assert seconds < 15
+    assert see.tree(directory) == before
+    assert names(directory) == ["export"]
+
+
+def test_after_a_kill_the_next_save_removes_what_was_left(pair, directory, signalled, see):
+    before = see.tree(directory)
+    code, output, _, _ = signalled(signal.SIGKILL)
+    assert (code, output) == (-signal.SIGKILL, "")
+    assert see.tree(directory) == before
+    model = dsave.Module()
+    model.v = pair.variable(2.0)
+
+    def cleaned():
+        dsave.save(model, directory, cluster=pair)
+        return names(directory) == ["export"]
+
+    see.wait_for(cleaned)  # hosts see a little later that whom they served is gone
