@@ -14,12 +14,9 @@ from dsave.functions.table import FACES
 from dsave.functions.tensor import Tensor
 from dsave.functions.tracer import Trace, Value, operand, spec_dtype
 from dsave.model.readable import reading_eagerly, value_of
-from dsave.model.trackable import Module
+from dsave.model.trackable import METHOD_SLOT, Module
 
 _LITERALS = frozenset({bool, int, float, str, bytes, type(None)})
-
-_SLOT = "function "
-"""Before the name of a method: where an instance keeps its Function of it."""
 
 _Args = tuple[object, ...]
 _KeywordArgs = dict[str, object]
@@ -108,7 +105,7 @@ class Function:
     def __get__(self, instance: object, owner: type | None = None) -> "Function":
         if instance is None:
             return self
-        slot = _SLOT + self._attribute
+        slot = METHOD_SLOT + self._attribute
         found = vars(instance).get(slot)
         # A shallow copy of the instance has the functions of the instance.
         if not isinstance(found, Function) or found.instance is not instance:
@@ -245,7 +242,7 @@ def functions_of(module: Module) -> dict[str, Function]:
     own = {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, Function) and not name.startswith(_SLOT)
+        if isinstance(value, Function) and not name.startswith(METHOD_SLOT)
     }
     found = {name: getattr(module, name) for name in dict.fromkeys(names)} | own
     # A subclass, or the instance, may have put something else in a function's place.

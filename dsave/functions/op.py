@@ -45,7 +45,7 @@ class Arg:
     count: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Op:
     """One TensorFlow op.
 

@@ -210,7 +210,7 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
     Raises:
         TraceError: the dtypes or the shapes do not fit the op.
     """
-    flat, types = _bound(op, inputs)
+    flat, types = bound(op, inputs)
     attrs = {**op.defaults, **types, **given}
     traces = [value.trace for value in flat if isinstance(value, Tensor)]
     outputs: Sequence[Value]
@@ -235,10 +235,14 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
     return outputs if op.outputs[0].count else outputs[0]
 
 
-def _bound(
+def bound(
     op: Op, inputs: Sequence[Value | Sequence[Value]]
 ) -> tuple[list[Value], dict[str, Attr]]:
-    """The flat inputs, and the attributes that they imply."""
+    """The flat inputs, and the attributes that they imply.
+
+    Raises:
+        TraceError: the dtypes do not fit the op.
+    """
     flat: list[Value] = []
     attrs: dict[str, Attr] = {}
     for arg, given in zip(op.inputs, inputs, strict=True):

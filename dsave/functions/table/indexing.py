@@ -8,10 +8,10 @@ import numpy as np
 
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
-from dsave.functions.ops.elementwise import cast
-from dsave.functions.ops.rules import ints, normal_axis
-from dsave.functions.ops.shapes import shape
 from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast
+from dsave.functions.table.rules import ints, normal_axis
+from dsave.functions.table.shapes import shape
 from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import Value, apply, operand
 
@@ -123,7 +123,7 @@ def _getitem(x: Any, index: Any) -> Any:
         raise trace_error(_NAME, "an array of indices goes with slices only, not with numbers")
     axis = place
     rest = [*items[:place], slice(None), *items[place + 1 :]]
-    return _take(_basic(x, rest), items[place], axis)
+    return take(_basic(x, rest), items[place], axis)
 
 
 def _expanded(x: Tensor, items: Sequence[Any]) -> list[Any]:
@@ -207,7 +207,8 @@ def _alike(values: list[Value]) -> list[Value]:
     return [cast(value, "int64" if wide else "int32") for value in values]
 
 
-def _take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
+def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
+    """As `numpy.take`."""
     del out
     if mode != "raise":
         raise trace_error("numpy.take", f"mode is 'raise', got {mode!r}")
@@ -244,4 +245,4 @@ def _from_start(a: Any, indices: Value, axis: int) -> Value:
 
 OPS: tuple[Op, ...] = (_STRIDED_SLICE, _GATHER)
 
-FACES: dict[Callable[..., Any], Face] = {operator.getitem: _getitem, np.take: _take}
+FACES: dict[Callable[..., Any], Face] = {operator.getitem: _getitem, np.take: take}

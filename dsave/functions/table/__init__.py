@@ -5,10 +5,20 @@ from types import MappingProxyType
 from typing import Any
 
 from dsave.functions.op import Op
-from dsave.functions.ops import elementwise, indexing, linear, reductions, shapes
+from dsave.functions.table import (
+    casts,
+    elementwise,
+    images,
+    indexing,
+    layout,
+    linear,
+    nn,
+    reductions,
+    shapes,
+)
 from dsave.functions.tensor import Face
 
-_PARTS = (elementwise, reductions, linear, shapes, indexing)
+_PARTS = (casts, elementwise, reductions, linear, shapes, layout, indexing, nn, images)
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})
 """Every op that dsave can run and infer, by TensorFlow's name."""

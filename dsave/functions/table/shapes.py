@@ -8,9 +8,9 @@ import numpy as np
 
 from dsave.functions.graph import CONST, Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op, plain
-from dsave.functions.ops.elementwise import cast, common_dtype
-from dsave.functions.ops.rules import broadcast, ints, normal_axes, normal_axis
 from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast, common_dtype
+from dsave.functions.table.rules import broadcast, ints, normal_axes, normal_axis
 from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import Value, apply, operand
 from dsave.model.dtype import dtype_of
@@ -245,6 +245,20 @@ def shape(x: Any) -> Value:
         return ints(x.shape)
     result: Value = apply(_SHAPE, x)
     return result
+
+
+def extents_of(x: Value) -> list[Any]:
+    """The extents of a tensor: ints, and tensors where they are unknown."""
+    if None not in x.shape:
+        return list(x.shape)
+    whole = shape(x)
+    return [whole[axis] if extent is None else extent for axis, extent in enumerate(x.shape)]
+
+
+def element_count(x: Value, axes: Sequence[int]) -> Any:
+    """How many elements there are along these axes: an int, or a tensor if that is unknown."""
+    found = extents_of(x)
+    return math.prod(found[axis] for axis in axes)
 
 
 OPS: tuple[Op, ...] = (

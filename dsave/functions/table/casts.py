@@ -1,0 +1,67 @@
+"""Dtypes as numpy has them: what functions convert their inputs to, and the op that does."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.op import Op, op
+from dsave.functions.stack import trace_error
+from dsave.functions.table.rules import same
+from dsave.functions.tensor import Face, Tensor
+from dsave.functions.tracer import Value, apply, operand, spec_dtype
+from dsave.model.dtype import dtype_of
+
+_CAST = op(
+    "Cast(x: SrcT) -> y: DstT",
+    shape=same,
+    kernel=lambda attrs, x: x.astype(attrs["DstT"].numpy),
+)
+
+
+def cast(value: Any, dtype: object) -> Value:
+    """The value in another dtype, as a tensor or an array.
+
+    Python scalars are converted, and must be in the dtype's range.
+    """
+    wanted = dtype_of(dtype)
+    if type(value) in {bool, int, float, complex}:
+        return np.asarray(value, wanted.numpy)
+    given: Value = operand(value)
+    return given if spec_dtype(given) == wanted else apply(_CAST, given, DstT=wanted)
+
+
+def loop_dtypes(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> "tuple[np.dtype[Any], ...]":
+    """The dtypes that numpy's ufunc converts its inputs to, then those of its outputs.
+
+    Python numbers are weak, as in NEP 50.
+    """
+    try:
+        return _loop_dtypes(ufunc, tuple(map(kind_of, inputs)))
+    except TypeError as error:
+        raise trace_error(f"numpy.{ufunc.__name__}", str(error)) from None
+
+
+def kind_of(value: Any) -> Any:
+    """The dtype of a value, or the type of a Python number, which takes on that of others."""
+    if type(value) in {int, float, complex}:
+        return type(value)
+    return value.dtype if isinstance(value, Tensor) else operand(value).dtype
+
+
+@cache
+def _loop_dtypes(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> "tuple[np.dtype[Any], ...]":
+    return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
+
+
+def common_dtype(*values: Any) -> "np.dtype[Any]":
+    """The dtype that holds all of these values, as numpy has it."""
+    weak = [v for v in values if type(v) in {int, float, complex}]
+    strong = [kind_of(v) for v in values if type(v) not in {int, float, complex}]
+    return np.result_type(*strong, *weak)
+
+
+OPS: tuple[Op, ...] = (_CAST,)
+
+FACES: dict[Callable[..., Any], Face] = {np.ndarray.astype: cast}

@@ -1,0 +1,244 @@
+"""Ops on each element: arithmetic, comparisons, logic, choice and casts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.op import Op, op, plain
+from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
+from dsave.functions.table.rules import (
+    BOOL,
+    COMPLEXES,
+    FLOATS,
+    INTEGERS,
+    NUMBERS,
+    REALS,
+    SIGNED,
+    broadcast_inputs,
+    same,
+)
+from dsave.functions.tensor import Face
+from dsave.functions.tracer import apply, operand
+from dsave.model.dtype import dtype_of
+
+
+def _binary(
+    name: str,
+    function: Callable[..., Any],
+    types: Any,
+    result: str = "T",
+    form: str = "x: T, y: T",
+) -> Op:
+    return op(
+        f"{name}({form}) -> z: {result}",
+        shape=broadcast_inputs,
+        kernel=plain(function),
+        types=types,
+    )
+
+
+def _unary(name: str, function: Callable[..., Any], types: Any, result: str = "T") -> Op:
+    return op(f"{name}(x: T) -> y: {result}", shape=same, kernel=plain(function), types=types)
+
+
+def _logical(name: str, function: Callable[..., Any]) -> Op:
+    return op(
+        f"{name}(x: bool, y: bool) -> z: bool", shape=broadcast_inputs, kernel=plain(function)
+    )
+
+
+_AND = _logical("LogicalAnd", np.logical_and)
+_OR = _logical("LogicalOr", np.logical_or)
+_NOT = op("LogicalNot(x: bool) -> y: bool", shape=same, kernel=plain(np.logical_not))
+_NOT_EQUAL = _binary("NotEqual", np.not_equal, NUMBERS | BOOL, "bool")
+_ABS = _unary("Abs", np.absolute, FLOATS | SIGNED)
+_COMPLEX_ABS = op(
+    "ComplexAbs(x: T) -> y: Tout", shape=same, kernel=plain(np.absolute), types=COMPLEXES
+)
+_REAL = op("Real(input: T) -> output: Tout", shape=same, kernel=plain(np.real), types=COMPLEXES)
+_IMAG = op("Imag(input: T) -> output: Tout", shape=same, kernel=plain(np.imag), types=COMPLEXES)
+_SELECT = op(
+    "SelectV2(condition: bool, t: T, e: T) -> output: T",
+    shape=broadcast_inputs,
+    kernel=plain(np.where),
+)
+
+_CONJ = op(
+    "Conj(input: T) -> output: T", shape=same, kernel=plain(np.conjugate), types=COMPLEXES
+)
+_IDENTITY = op("Identity(input: T) -> output: T", shape=same, kernel=plain(np.asarray))
+_WHOLE = dict.fromkeys("iub", _IDENTITY)
+_SQUARE = _unary("Square", np.square, NUMBERS)
+_POW = _binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
+
+# numpy's function, the op, and the op for operands of another kind (`numpy.dtype.kind`).
+_UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
+    (np.add, _binary("AddV2", np.add, NUMBERS), {"b": _OR}),
+    (np.subtract, _binary("Sub", np.subtract, NUMBERS), {}),
+    (np.multiply, _binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
+    (np.true_divide, _binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
+    (np.floor_divide, _binary("FloorDiv", np.floor_divide, REALS), {}),
+    (np.remainder, _binary("FloorMod", np.remainder, REALS), {}),
+    (np.power, _POW, {}),
+    (np.float_power, _POW, {}),
+    (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
+    (np.minimum, _binary("Minimum", np.minimum, REALS), {"b": _AND}),
+    (np.arctan2, _binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
+    (np.equal, _binary("Equal", np.equal, NUMBERS | BOOL, "bool"), {}),
+    (np.not_equal, _NOT_EQUAL, {}),
+    (np.less, _binary("Less", np.less, REALS, "bool"), {}),
+    (np.less_equal, _binary("LessEqual", np.less_equal, REALS, "bool"), {}),
+    (np.greater, _binary("Greater", np.greater, REALS, "bool"), {}),
+    (np.greater_equal, _binary("GreaterEqual", np.greater_equal, REALS, "bool"), {}),
+    (np.logical_and, _AND, {}),
+    (np.logical_or, _OR, {}),
+    (np.logical_xor, _NOT_EQUAL, {}),
+    (np.logical_not, _NOT, {}),
+    (np.bitwise_and, _binary("BitwiseAnd", np.bitwise_and, INTEGERS), {"b": _AND}),
+    (np.bitwise_or, _binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
+    (np.bitwise_xor, _binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": _NOT_EQUAL}),
+    (np.invert, _unary("Invert", np.invert, INTEGERS), {"b": _NOT}),
+    (np.left_shift, _binary("LeftShift", np.left_shift, INTEGERS), {}),
+    (np.right_shift, _binary("RightShift", np.right_shift, INTEGERS), {}),
+    (np.positive, _IDENTITY, {}),
+    (np.negative, _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES), {}),
+    (np.absolute, _ABS, {"c": _COMPLEX_ABS, "u": _IDENTITY, "b": _IDENTITY}),
+    (np.fabs, _ABS, {}),
+    (np.sign, _unary("Sign", np.sign, FLOATS | SIGNED), {}),
+    (np.conjugate, _IDENTITY, {"c": _CONJ}),
+    (np.square, _SQUARE, {}),
+    (np.sqrt, _unary("Sqrt", np.sqrt, FLOATS | COMPLEXES), {}),
+    (np.reciprocal, _unary("Reciprocal", np.reciprocal, FLOATS | COMPLEXES), {}),
+    (np.exp, _unary("Exp", np.exp, FLOATS | COMPLEXES), {}),
+    (np.expm1, _unary("Expm1", np.expm1, FLOATS | COMPLEXES), {}),
+    (np.log, _unary("Log", np.log, FLOATS | COMPLEXES), {}),
+    (np.log1p, _unary("Log1p", np.log1p, FLOATS | COMPLEXES), {}),
+    (np.sin, _unary("Sin", np.sin, FLOATS | COMPLEXES), {}),
+    (np.cos, _unary("Cos", np.cos, FLOATS | COMPLEXES), {}),
+    (np.tan, _unary("Tan", np.tan, FLOATS | COMPLEXES), {}),
+    (np.arcsin, _unary("Asin", np.arcsin, FLOATS | COMPLEXES), {}),
+    (np.arccos, _unary("Acos", np.arccos, FLOATS | COMPLEXES), {}),
+    (np.arctan, _unary("Atan", np.arctan, FLOATS | COMPLEXES), {}),
+    (np.sinh, _unary("Sinh", np.sinh, FLOATS | COMPLEXES), {}),
+    (np.cosh, _unary("Cosh", np.cosh, FLOATS | COMPLEXES), {}),
+    (np.tanh, _unary("Tanh", np.tanh, FLOATS | COMPLEXES), {}),
+    (np.arcsinh, _unary("Asinh", np.arcsinh, FLOATS | COMPLEXES), {}),
+    (np.arccosh, _unary("Acosh", np.arccosh, FLOATS | COMPLEXES), {}),
+    (np.arctanh, _unary("Atanh", np.arctanh, FLOATS | COMPLEXES), {}),
+    (np.floor, _unary("Floor", np.floor, FLOATS), _WHOLE),
+    (np.ceil, _unary("Ceil", np.ceil, FLOATS), _WHOLE),
+    (np.rint, _unary("Round", np.rint, FLOATS), {}),
+    (np.isnan, _unary("IsNan", np.isnan, FLOATS, "bool"), {}),
+    (np.isinf, _unary("IsInf", np.isinf, FLOATS, "bool"), {}),
+    (np.isfinite, _unary("IsFinite", np.isfinite, FLOATS, "bool"), {}),
+)
+
+
+def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
+    def face(*inputs: Any) -> Any:
+        loop = loop_dtypes(ufunc, inputs)
+        chosen = by_kind.get(loop[0].kind, op)
+        types = {"Tout": dtype_of(loop[-1])} if chosen is _COMPLEX_ABS else {}
+        return apply(
+            chosen,
+            *(cast(value, dtype) for value, dtype in zip(inputs, loop, strict=False)),
+            **types,
+        )
+
+    return face
+
+
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    dtype = common_dtype(x, y)
+    return apply(_SELECT, cast(condition, bool), cast(x, dtype), cast(y, dtype))
+
+
+def _part(op: Op, of_real: Callable[..., Any]) -> Face:
+    def face(val: Any) -> Any:
+        val = operand(val)
+        if val.dtype.kind != "c":
+            return of_real(val)
+        return apply(op, val, Tout=dtype_of(np.empty(0, val.dtype).real.dtype))
+
+    return face
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None) -> Any:
+    del out
+    for bound, choose in ((a_min, np.maximum), (a_max, np.minimum)):
+        a = a if bound is None else choose(a, bound)
+    return a
+
+
+def _round(a: Any, decimals: int = 0, out: None = None) -> Any:
+    del out
+    a = operand(a)
+    if a.dtype.kind in "iub":
+        if decimals < 0:
+            raise trace_error("numpy.round", "integers are rounded to decimals of 0 or more")
+        return a
+    scale = cast(float(10 ** abs(decimals)), a.dtype)
+    if decimals < 0:
+        return np.rint(a / scale) * scale
+    return np.rint(a * scale) / scale if decimals else np.rint(a)
+
+
+def _logarithm(base: float) -> Face:
+    def face(x: Any) -> Any:
+        logarithm = np.log(x)
+        return logarithm / cast(float(np.log(base)), logarithm.dtype)
+
+    return face
+
+
+def _exp2(x: Any) -> Any:
+    dtype = loop_dtypes(np.exp2, (x,))[-1]
+    return np.power(cast(2.0, dtype), cast(x, dtype))
+
+
+def _scaled(ufunc: np.ufunc, factor: float) -> Face:
+    def face(x: Any) -> Any:
+        dtype = loop_dtypes(ufunc, (x,))[-1]
+        return cast(x, dtype) * cast(factor, dtype)
+
+    return face
+
+
+def _trunc(x: Any) -> Any:
+    return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
+
+
+def _hypot(x1: Any, x2: Any) -> Any:
+    return np.sqrt(np.square(x1) + np.square(x2))
+
+
+OPS: tuple[Op, ...] = (
+    *dict.fromkeys(op for _, op, _ in _UFUNCS),
+    _COMPLEX_ABS,
+    _REAL,
+    _IMAG,
+    _CONJ,
+    _SELECT,
+)
+
+FACES: dict[Callable[..., Any], Face] = {
+    **{ufunc: _ufunc(ufunc, op, by_kind) for ufunc, op, by_kind in _UFUNCS},
+    np.where: _where,
+    np.clip: _clip,
+    np.round: _round,
+    np.real: _part(_REAL, lambda x: x),
+    np.imag: _part(_IMAG, np.zeros_like),
+    np.log2: _logarithm(2.0),
+    np.log10: _logarithm(10.0),
+    np.exp2: _exp2,
+    np.degrees: _scaled(np.degrees, 180.0 / np.pi),
+    np.rad2deg: _scaled(np.rad2deg, 180.0 / np.pi),
+    np.radians: _scaled(np.radians, np.pi / 180.0),
+    np.deg2rad: _scaled(np.deg2rad, np.pi / 180.0),
+    np.trunc: _trunc,
+    np.hypot: _hypot,
+    np.divmod: lambda x1, x2: (x1 // x2, x1 % x2),
+    np.copy: lambda a: a,
+}

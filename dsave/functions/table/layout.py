@@ -1,0 +1,295 @@
+"""Ops that repeat, pad, reorder, cut and fill."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.graph import Array, Shape
+from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast
+from dsave.functions.table.rules import (
+    ints,
+    normal_axes,
+    normal_axis,
+    same,
+)
+from dsave.functions.table.shapes import extents, extents_of, shape, shape_operand
+from dsave.functions.tensor import Face, Tensor
+from dsave.functions.tracer import Value, apply, operand
+from dsave.model.dtype import dtype_of
+
+_INT32 = dtype_of("int32")
+_INT64 = dtype_of("int64")
+
+
+def _scaled(extent: int | None, times: int) -> int | None:
+    return None if extent is None else extent * times
+
+
+def _padded(_: AnyAttrs, x: Value, pads: Array, *_value: Value) -> Shape:
+    return tuple(
+        None if extent is None else extent + int(before) + int(after)
+        for extent, (before, after) in zip(x.shape, pads, strict=True)
+    )
+
+
+_MODES: dict[bytes, Any] = {b"REFLECT": "reflect", b"SYMMETRIC": "symmetric"}
+
+_TILE = op(
+    "Tile(input: T, multiples: Tmultiples) -> output: T",
+    shape=lambda _, x, times: tuple(map(_scaled, x.shape, times.tolist())),
+    kernel=lambda _, x, times: np.tile(x, times),
+    Tmultiples=_INT32,
+)
+_PAD = op(
+    "PadV2(input: T, paddings: Tpaddings, constant_values: T) -> output: T",
+    shape=_padded,
+    kernel=lambda _, x, pads, value: np.pad(x, pads, constant_values=value),
+    Tpaddings=_INT32,
+)
+_MIRROR_PAD = op(
+    "MirrorPad(input: T, paddings: Tpaddings) -> output: T",
+    shape=_padded,
+    kernel=lambda attrs, x, pads: np.pad(x, pads, mode=_MODES[attrs["mode"]]),
+    Tpaddings=_INT32,
+)
+_REVERSE = op(
+    "ReverseV2(tensor: T, axis: Tidx) -> output: T",
+    shape=same,
+    kernel=lambda _, x, axes: np.flip(x, tuple(axes.tolist())),
+    Tidx=_INT32,
+)
+_ROLL = op(
+    "Roll(input: T, shift: Tshift, axis: Taxis) -> output: T",
+    shape=same,
+    kernel=lambda _, x, shift, axes: np.roll(
+        x, tuple(np.atleast_1d(shift)), tuple(np.atleast_1d(axes))
+    ),
+)
+
+
+def _split_shapes(attrs: AnyAttrs, axis: Array, x: Value) -> list[Shape]:
+    count, place = attrs["num_split"], normal_axis(int(axis), x.ndim, "numpy.split")
+    extent = x.shape[place]
+    if extent is not None and extent % count:
+        raise trace_error("numpy.split", f"{extent} elements in {count} equal parts")
+    part = None if extent is None else extent // count
+    return [(*x.shape[:place], part, *x.shape[place + 1 :])] * count
+
+
+_SPLIT = op(
+    "Split(split_dim: int32, value: T) -> output: num_split*T",
+    shape=_split_shapes,
+    kernel=lambda attrs, axis, x: np.split(x, attrs["num_split"], int(axis)),
+)
+_UNPACK = op(
+    "Unpack(value: T) -> output: num*T",
+    shape=lambda attrs, x: (
+        [x.shape[: attrs["axis"]] + x.shape[attrs["axis"] % x.ndim + 1 :]] * attrs["num"]
+    ),
+    kernel=lambda attrs, x: list(np.moveaxis(x, attrs["axis"], 0)),
+    axis=0,
+)
+_FILL = op(
+    "Fill(dims: index_type, value: T) -> output: T",
+    shape=lambda _, dims, _value: tuple(extents(dims)),
+    kernel=lambda _, dims, value: np.full(dims, value, value.dtype),
+    index_type=_INT32,
+)
+_ZEROS_LIKE = op(
+    "ZerosLike(x: T) -> y: T", shape=same, kernel=lambda _, x: np.zeros(x.shape, x.dtype)
+)
+_ONES_LIKE = op(
+    "OnesLike(x: T) -> y: T", shape=same, kernel=lambda _, x: np.ones(x.shape, x.dtype)
+)
+_RANGE = op(
+    "Range(start: Tidx, limit: Tidx, delta: Tidx) -> output: Tidx",
+    shape=lambda *_: (None,),
+    kernel=lambda _, start, limit, delta: np.arange(start, limit, delta),
+    Tidx=_INT32,
+)
+
+
+def _banded(_: AnyAttrs, x: Array, lower: Array, upper: Array) -> Array:
+    rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
+    below, above = rows - columns, columns - rows
+    kept = ((lower < 0) | (below <= lower)) & ((upper < 0) | (above <= upper))
+    return np.where(kept, x, np.zeros((), x.dtype))
+
+
+_BAND = op(
+    "MatrixBandPart(input: T, num_lower: Tindex, num_upper: Tindex) -> band: T",
+    shape=same,
+    kernel=_banded,
+    Tindex=_INT64,
+)
+
+
+def _swapaxes(a: Any, axis1: Any, axis2: Any) -> Any:
+    a = operand(a)
+    one = normal_axis(axis1, a.ndim, "numpy.swapaxes")
+    other = normal_axis(axis2, a.ndim, "numpy.swapaxes")
+    order = list(range(a.ndim))
+    order[one], order[other] = other, one
+    return np.transpose(a, order)
+
+
+def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
+    a = operand(a)
+    sources = normal_axes(source, a.ndim, "numpy.moveaxis")
+    places = normal_axes(destination, a.ndim, "numpy.moveaxis")
+    if len(sources) != len(places):
+        raise trace_error("numpy.moveaxis", f"{source} and {destination} differ in number")
+    order = [axis for axis in range(a.ndim) if axis not in sources]
+    for place, axis in sorted(zip(places, sources, strict=True)):
+        order.insert(place, axis)
+    return np.transpose(a, order)
+
+
+def _joined(least: int, axis: int) -> Face:
+    """`vstack` and its like: the tensors get axes until they have `least`."""
+
+    def face(tup: Any) -> Any:
+        values = [_with_axes(operand(value), least) for value in tup]
+        one_axis = axis == 1 and values[0].ndim == 1
+        return np.concatenate(values, axis=0 if one_axis else axis)
+
+    return face
+
+
+def _with_axes(value: Any, least: int) -> Any:
+    if least == 3 and value.ndim == 2:
+        return np.expand_dims(value, 2)
+    while value.ndim < least:
+        value = np.expand_dims(value, 2 if value.ndim == 2 else 0)
+    return value
+
+
+def _split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Any]:
+    ary = operand(ary)
+    place = normal_axis(axis, ary.ndim, "numpy.split")
+    if not np.iterable(indices_or_sections):
+        count = int(indices_or_sections)
+        parts: list[Any] = apply(_SPLIT, ints(place), ary, num_split=count)
+        return parts
+    cuts = [None, *indices_or_sections, None]
+    before = (slice(None),) * place
+    return [ary[(*before, slice(start, stop))] for start, stop in itertools.pairwise(cuts)]
+
+
+def _tile(A: Any, reps: Any) -> Any:  # noqa: N803 - numpy's name
+    times = [int(n) for n in (reps if np.iterable(reps) else (reps,))]
+    x = operand(A)
+    missing = len(times) - x.ndim
+    if missing > 0:
+        x = np.expand_dims(x, tuple(range(missing)))
+    return apply(_TILE, x, ints([1] * max(0, -missing) + times))
+
+
+def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
+    a = operand(a)
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    if np.ndim(repeats) or isinstance(repeats, Tensor):
+        raise trace_error("numpy.repeat", "the number of repeats is one int for all elements")
+    place = normal_axis(axis, a.ndim, "numpy.repeat")
+    times = [1] * (a.ndim + 1)
+    times[place + 1] = int(repeats)
+    wide = apply(_TILE, np.expand_dims(a, place + 1), ints(times))
+    wanted = extents_of(a)
+    wanted[place] = -1
+    return np.reshape(wide, wanted)
+
+
+def _pad(
+    array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0
+) -> Any:
+    x = operand(array)
+    pads = ints(np.broadcast_to(pad_width, (x.ndim, 2)))
+    if mode == "constant":
+        if np.ndim(constant_values):
+            raise trace_error("numpy.pad", "constant_values is one number for all edges")
+        return apply(_PAD, x, pads, cast(constant_values, x.dtype))
+    if mode not in _MODES.values():
+        raise trace_error("numpy.pad", f"mode is constant, reflect or symmetric, got {mode!r}")
+    return apply(_MIRROR_PAD, x, pads, mode=mode.upper().encode())
+
+
+def _flip(m: Any, axis: Any = None) -> Any:
+    m = operand(m)
+    return apply(_REVERSE, m, ints(normal_axes(axis, m.ndim, "numpy.flip")))
+
+
+def _roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    a = operand(a)
+    if axis is None:
+        return np.reshape(np.roll(np.ravel(a), shift, 0), extents_of(a))
+    axes = normal_axes(axis, a.ndim, "numpy.roll")
+    shifts = np.broadcast_to(shift, (len(axes),))
+    return apply(_ROLL, a, ints(shifts), ints(axes))
+
+
+def _triangle(function: Callable[..., Any], m: Any, k: int = 0) -> Any:
+    m = operand(m)
+    lower = function is np.tril
+    if (k if lower else -k) >= 0:
+        bounds = (-1, k) if lower else (-k, -1)
+        return apply(_BAND, m, *(np.array(bound, np.int64) for bound in bounds))
+    if None in m.shape[-2:]:
+        name = f"numpy.{function.__name__}"
+        raise trace_error(name, f"with k={k} the shape of the matrices must be known")
+    kept = function(np.ones(m.shape[-2:], bool), k)
+    return np.where(kept, m, cast(0, m.dtype))
+
+
+def _zeros_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+    return _like(_ZEROS_LIKE, a, 0, dtype, shape)
+
+
+def _ones_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+    return _like(_ONES_LIKE, a, 1, dtype, shape)
+
+
+def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
+    return _like(None, a, fill_value, dtype, shape)
+
+
+def _like(same_shape: Op | None, a: Any, value: Any, dtype: Any, wanted: Any) -> Any:
+    a = operand(a)
+    dtype = dtype_of(a.dtype if dtype is None else dtype)
+    if same_shape is not None and wanted is None and dtype.numpy == a.dtype:
+        return apply(same_shape, a)
+    dims = shape(a) if wanted is None else shape_operand(wanted)
+    filled = cast(value, dtype)
+    if isinstance(dims, np.ndarray) and isinstance(filled, np.ndarray):
+        return np.full(dims, filled, dtype.numpy)
+    return apply(_FILL, dims, filled)
+
+
+OPS: tuple[Op, ...] = (
+    *(_TILE, _PAD, _MIRROR_PAD, _REVERSE, _ROLL, _SPLIT, _UNPACK),
+    *(_FILL, _ZEROS_LIKE, _ONES_LIKE, _RANGE, _BAND),
+)
+
+FACES: dict[Callable[..., Any], Face] = {
+    np.swapaxes: _swapaxes,
+    np.moveaxis: _moveaxis,
+    np.vstack: _joined(2, 0),
+    np.hstack: _joined(1, 1),
+    np.dstack: _joined(3, 2),
+    np.split: _split,
+    np.tile: _tile,
+    np.repeat: _repeat,
+    np.pad: _pad,
+    np.flip: _flip,
+    np.roll: _roll,
+    np.tril: partial(_triangle, np.tril),
+    np.triu: partial(_triangle, np.triu),
+    np.zeros_like: _zeros_like,
+    np.ones_like: _ones_like,
+    np.full_like: _full_like,
+}

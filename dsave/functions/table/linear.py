@@ -1,0 +1,178 @@
+"""Products of matrices, and sums of products."""
+
+import itertools
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.graph import Array, Shape
+from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
+from dsave.functions.table.rules import COMPLEXES, FLOATS, broadcast, normal_axes
+from dsave.functions.tensor import Face
+from dsave.functions.tracer import Value, apply, operand
+
+_TYPES = FLOATS | COMPLEXES | dtypes("int32 int64")
+
+
+def _product(attrs: AnyAttrs, x: Value, y: Value) -> Shape:
+    *batch_x, rows, inner_x = x.shape
+    *batch_y, inner_y, columns = y.shape
+    if attrs.get("transpose_a") or attrs.get("adj_x"):
+        rows, inner_x = inner_x, rows
+    if attrs.get("transpose_b") or attrs.get("adj_y"):
+        inner_y, columns = columns, inner_y
+    if None not in {inner_x, inner_y} and inner_x != inner_y:
+        raise trace_error("numpy.matmul", f"shapes {x.shape} and {y.shape} do not fit")
+    return (*broadcast(tuple(batch_x), tuple(batch_y)), rows, columns)
+
+
+_MATMUL = op(
+    "MatMul(a: T, b: T) -> product: T",
+    shape=_product,
+    kernel=lambda attrs, a, b: np.matmul(
+        a.T if attrs["transpose_a"] else a, b.T if attrs["transpose_b"] else b
+    ),
+    types=_TYPES,
+    transpose_a=False,
+    transpose_b=False,
+)
+_BATCH_MATMUL = op(
+    "BatchMatMulV2(x: T, y: T) -> output: T",
+    shape=_product,
+    kernel=lambda attrs, x, y: np.matmul(
+        x.conj().swapaxes(-1, -2) if attrs["adj_x"] else x,
+        y.conj().swapaxes(-1, -2) if attrs["adj_y"] else y,
+    ),
+    types=_TYPES,
+    adj_x=False,
+    adj_y=False,
+)
+
+
+def _labels(term: str, ndim: int) -> list[str]:
+    """A label for each axis: those of an ellipsis are numbers, counted from its last."""
+    before, dots, after = term.partition("...")
+    missing = ndim - len(before) - len(after)
+    if missing < 0 or (missing and not dots):
+        raise trace_error("numpy.einsum", f"{term!r} does not fit a tensor of {ndim} axes")
+    return [*before, *(str(place) for place in range(missing, 0, -1)), *after]
+
+
+def _summed(attrs: AnyAttrs, *inputs: Value) -> Shape:
+    terms, _, result = attrs["equation"].decode().partition("->")
+    found: dict[str, Shape] = {}
+    for term, value in zip(terms.split(","), inputs, strict=True):
+        for label, extent in zip(_labels(term, value.ndim), value.shape, strict=True):
+            found[label] = broadcast(found.get(label, (1,)), (extent,))
+    unnamed = sum(label.isdigit() for label in found)
+    count = len(result.replace("...", "")) + (unnamed if "..." in result else 0)
+    return tuple(found[label][0] for label in _labels(result, count))
+
+
+def _einsum_kernel(attrs: AnyAttrs, *inputs: Array) -> Array:
+    dtype = inputs[0].dtype
+    # numpy.einsum has no loops for the dtypes of ml_dtypes.
+    wide = [x.astype(np.float32) if dtype.kind == "V" else x for x in inputs]
+    result: Array = np.einsum(attrs["equation"].decode(), *wide, optimize=len(wide) > 2)
+    return result
+
+
+_EINSUM = op(
+    "Einsum(inputs: N*T) -> output: T",
+    shape=_summed,
+    kernel=_einsum_kernel,
+    types=_TYPES,
+)
+
+
+def _matmul(x1: Any, x2: Any) -> Any:
+    x, y = operand(x1), operand(x2)
+    if not x.ndim or not y.ndim:
+        raise trace_error("numpy.matmul", "a scalar has no product of matrices; multiply it")
+    loop = loop_dtypes(np.matmul, (x, y))
+    x, y = cast(x, loop[0]), cast(y, loop[1])
+    # A vector is a matrix with one row, or one column, which the result does not have.
+    left = x if x.ndim > 1 else np.expand_dims(x, 0)
+    right = y if y.ndim > 1 else np.expand_dims(y, 1)
+    batched = left.ndim > 2 or right.ndim > 2
+    result = apply(_BATCH_MATMUL if batched else _MATMUL, left, right)
+    gone = tuple(axis for axis, v in ((-2, x), (-1, y)) if v.ndim == 1)
+    return np.squeeze(result, gone) if gone else result
+
+
+def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
+    del optimize
+    if not isinstance(subscripts, str):
+        raise trace_error("numpy.einsum", "the subscripts are a str")
+    equation = subscripts.replace(" ", "")
+    if "->" not in equation:
+        letters = sorted(set(equation) - set(",."))
+        once = [letter for letter in letters if equation.count(letter) == 1]
+        equation += f"->{'...' if '...' in equation else ''}{''.join(once)}"
+    values = [operand(each) for each in operands]
+    if equation.partition("->")[0].count(",") != len(values) - 1:
+        raise trace_error("numpy.einsum", f"{equation!r} is not about {len(values)} tensors")
+    dtype = common_dtype(*values)
+    return apply(_EINSUM, [cast(v, dtype) for v in values], equation=equation.encode())
+
+
+def _dot(a: Any, b: Any, out: None = None) -> Any:
+    del out
+    a, b = operand(a), operand(b)
+    if not a.ndim or not b.ndim:
+        return np.multiply(a, b)
+    if b.ndim <= 2:
+        return np.matmul(a, b)
+    return np.tensordot(a, b, (-1, -2))
+
+
+def _inner(a: Any, b: Any) -> Any:
+    a, b = operand(a), operand(b)
+    return np.tensordot(a, b, (-1, -1)) if a.ndim and b.ndim else np.multiply(a, b)
+
+
+def _outer(a: Any, b: Any, out: None = None) -> Any:
+    del out
+    return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
+
+
+def _vdot(a: Any, b: Any) -> Any:
+    return np.sum(np.conjugate(np.ravel(operand(a))) * np.ravel(operand(b)))
+
+
+def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    a, b = operand(a), operand(b)
+    if not np.iterable(axes):
+        axes = (range(a.ndim - axes, a.ndim), range(axes))
+    gone_a, gone_b = (
+        normal_axes(each, value.ndim, "numpy.tensordot")
+        for each, value in zip(axes, (a, b), strict=True)
+    )
+    letters = iter(string.ascii_letters)
+    of_a = list(itertools.islice(letters, a.ndim))
+    of_b = list(itertools.islice(letters, b.ndim))
+    for one, other in zip(gone_a, gone_b, strict=True):
+        of_b[other] = of_a[one]
+    kept = [*_without(of_a, gone_a), *_without(of_b, gone_b)]
+    return np.einsum(f"{''.join(of_a)},{''.join(of_b)}->{''.join(kept)}", a, b)
+
+
+def _without(labels: Sequence[str], gone: Sequence[int]) -> list[str]:
+    return [label for axis, label in enumerate(labels) if axis not in gone]
+
+
+OPS: tuple[Op, ...] = (_MATMUL, _BATCH_MATMUL, _EINSUM)
+
+FACES: dict[Callable[..., Any], Face] = {
+    np.matmul: _matmul,
+    np.einsum: _einsum,
+    np.dot: _dot,
+    np.inner: _inner,
+    np.outer: _outer,
+    np.vdot: _vdot,
+    np.tensordot: _tensordot,
+}

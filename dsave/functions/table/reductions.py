@@ -1,0 +1,228 @@
+"""Ops that reduce axes, or accumulate along one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.graph import Array, Shape
+from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast
+from dsave.functions.table.rules import (
+    NUMBERS,
+    REALS,
+    dtype_like,
+    ints,
+    normal_axes,
+    normal_axis,
+    same,
+)
+from dsave.functions.table.shapes import element_count
+from dsave.functions.tensor import Face
+from dsave.functions.tracer import Value, apply, operand
+from dsave.model.dtype import dtype_of
+
+_INT32 = dtype_of("int32")
+_INT64 = dtype_of("int64")
+
+
+def _reduced(attrs: AnyAttrs, x: Value, axes: Value) -> Shape:
+    assert isinstance(axes, np.ndarray)
+    chosen = set(normal_axes(axes.ravel().tolist(), x.ndim, "a reduction"))
+    if attrs["keep_dims"]:
+        return tuple(1 if axis in chosen else n for axis, n in enumerate(x.shape))
+    return tuple(n for axis, n in enumerate(x.shape) if axis not in chosen)
+
+
+def _reduction(name: str, function: Callable[..., Any], types: Any, kind: str = "T") -> Op:
+    def kernel(attrs: AnyAttrs, x: Array, axes: Array) -> Array:
+        over = tuple(axes.ravel().tolist())
+        result: Array = function(x, axis=over, keepdims=attrs["keep_dims"])
+        return result
+
+    return op(
+        f"{name}(input: {kind}, reduction_indices: Tidx) -> output: {kind}",
+        shape=_reduced,
+        kernel=kernel,
+        types=types,
+        keep_dims=False,
+        Tidx=_INT32,
+    )
+
+
+def _position(name: str, function: Callable[..., Any]) -> Op:
+    return op(
+        f"{name}(input: T, dimension: Tidx) -> output: output_type",
+        shape=lambda _, x, axis: tuple(n for a, n in enumerate(x.shape) if a != axis % x.ndim),
+        kernel=lambda _, x, axis: function(x, int(axis)),
+        types=REALS,
+        Tidx=_INT32,
+        output_type=_INT64,
+    )
+
+
+def _cumulation(name: str, function: Callable[..., Any], first: int) -> Op:
+    def kernel(attrs: AnyAttrs, x: Array, axis: Array) -> Array:
+        along = int(axis)
+        x = np.flip(x, along) if attrs["reverse"] else x
+        total: Array = function(x, along, dtype=x.dtype)
+        if attrs["exclusive"]:
+            total = np.roll(total, 1, along)
+            np.moveaxis(total, along, 0)[:1] = first
+        return np.flip(total, along) if attrs["reverse"] else total
+
+    return op(
+        f"{name}(x: T, axis: Tidx) -> out: T",
+        shape=same,
+        kernel=kernel,
+        types=NUMBERS,
+        exclusive=False,
+        reverse=False,
+        Tidx=_INT32,
+    )
+
+
+# numpy's sum and product of small integers are wider than they are, unlike TensorFlow's.
+_SUM = _reduction("Sum", lambda x, **how: np.sum(x, dtype=x.dtype, **how), NUMBERS)
+_PROD = _reduction("Prod", lambda x, **how: np.prod(x, dtype=x.dtype, **how), NUMBERS)
+_MEAN = _reduction("Mean", np.mean, NUMBERS)
+_MAX = _reduction("Max", np.max, REALS)
+_MIN = _reduction("Min", np.min, REALS)
+_ALL = _reduction("All", np.all, None, "bool")
+_ANY = _reduction("Any", np.any, None, "bool")
+_ARGMAX = _position("ArgMax", np.argmax)
+_ARGMIN = _position("ArgMin", np.argmin)
+_CUMSUM = _cumulation("Cumsum", np.cumsum, 0)
+_CUMPROD = _cumulation("Cumprod", np.cumprod, 1)
+
+
+def _over(op: Op, x: Value, axis: Any, keepdims: bool) -> Any:
+    axes = normal_axes(axis, x.ndim, op.name)
+    return apply(op, x, ints(axes), keep_dims=bool(keepdims))
+
+
+def _accumulating(function: Callable[..., Any], op: Op) -> Face:
+    def face(
+        a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False
+    ) -> Any:
+        del out
+        a = operand(a)
+        wanted = dtype_like(function, a.dtype) if dtype is None else dtype
+        return _over(op, cast(a, wanted), axis, keepdims)
+
+    return face
+
+
+def _choosing(op: Op, boolean: Op) -> Face:
+    def face(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+        del out
+        a = operand(a)
+        return _over(boolean if a.dtype == bool else op, a, axis, keepdims)
+
+    return face
+
+
+def _logical(op: Op) -> Face:
+    def face(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+        del out
+        return _over(op, cast(a, bool), axis, keepdims)
+
+    return face
+
+
+def _finding(op: Op) -> Face:
+    def face(a: Any, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
+        del out
+        a = operand(a)
+        if axis is None:
+            found = apply(op, _numeric(np.ravel(a)), ints(0))
+            return np.reshape(found, (1,) * a.ndim) if keepdims else found
+        place = normal_axis(axis, a.ndim, op.name)
+        found = apply(op, _numeric(a), ints(place))
+        return np.expand_dims(found, place) if keepdims else found
+
+    return face
+
+
+def _numeric(x: Any) -> Value:
+    return cast(x, np.uint8) if x.dtype == bool else x
+
+
+def _cumulating(function: Callable[..., Any], op: Op) -> Face:
+    def face(a: Any, axis: Any = None, dtype: Any = None, out: None = None) -> Any:
+        del out
+        a = operand(a)
+        if axis is None:
+            a, axis = np.ravel(a), 0
+        wanted = dtype_like(function, a.dtype) if dtype is None else dtype
+        place = normal_axis(axis, a.ndim, op.name)
+        return apply(op, cast(a, wanted), ints(place))
+
+    return face
+
+
+def _var(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+) -> Any:
+    del out
+    a = operand(a)
+    x = cast(a, dtype_like(np.mean, a.dtype) if dtype is None else dtype)
+    squares = np.square(np.abs(x - np.mean(x, axis=axis, keepdims=True)))
+    if not ddof:
+        return np.mean(squares, axis=axis, keepdims=keepdims)
+    count = element_count(a, normal_axes(axis, a.ndim, "numpy.var"))
+    freedom = cast(np.maximum(count - ddof, 0), squares.dtype)
+    return np.sum(squares, axis=axis, keepdims=keepdims) / freedom
+
+
+def _std(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+) -> Any:
+    return np.sqrt(_var(a, axis, dtype, out, ddof, keepdims))
+
+
+def _norm(x: Any, ord: None = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002 - numpy's name
+    if ord is not None:
+        raise trace_error("numpy.linalg.norm", f"ord is None, got {ord!r}")
+    x = operand(x)
+    x = x if x.dtype.kind in "fcV" else cast(x, np.float64)
+    return np.sqrt(np.sum(np.square(np.abs(x)), axis=axis, keepdims=keepdims))
+
+
+def _count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return np.sum(cast(a, bool), axis=axis, dtype=np.int64, keepdims=keepdims)
+
+
+OPS: tuple[Op, ...] = (
+    *(_SUM, _MEAN, _PROD, _MAX, _MIN, _ALL, _ANY),
+    *(_ARGMAX, _ARGMIN, _CUMSUM, _CUMPROD),
+)
+
+FACES: dict[Callable[..., Any], Face] = {
+    np.sum: _accumulating(np.sum, _SUM),
+    np.mean: _accumulating(np.mean, _MEAN),
+    np.prod: _accumulating(np.prod, _PROD),
+    np.max: _choosing(_MAX, _ANY),
+    np.min: _choosing(_MIN, _ALL),
+    np.all: _logical(_ALL),
+    np.any: _logical(_ANY),
+    np.argmax: _finding(_ARGMAX),
+    np.argmin: _finding(_ARGMIN),
+    np.cumsum: _cumulating(np.cumsum, _CUMSUM),
+    np.cumprod: _cumulating(np.cumprod, _CUMPROD),
+    np.var: _var,
+    np.std: _std,
+    np.linalg.norm: _norm,
+    np.count_nonzero: _count_nonzero,
+}
