@@ -1,4 +1,4 @@
-"""The object tree: modules, lists, tuples and dicts that lead to variables.
+"""The object tree: modules, lists, tuples and dicts that lead to variables and functions.
 
 Nodes are numbered breadth first from the root. An object that is reachable by two names is
 one node, and its checkpoint key is the first path to it
@@ -6,11 +6,14 @@ one node, and its checkpoint key is the first path to it
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dsave.errors import ModelError, OptionTypeError
 from dsave.model.variable import Variable
+
+METHOD_SLOT = "function "
+"""Before the name of a method: where an object keeps its own function of it."""
 
 _VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
 
@@ -18,9 +21,14 @@ _VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
 class Module:
     """A plain container: its attributes are what is saved. Subclass it for models.
 
-    Attributes that are variables, modules, or lists, tuples and dicts that hold some, are
-    saved under their names. All others (numbers, arrays, strings) are not part of the model.
+    Attributes that are variables, functions, modules, or lists, tuples and dicts that hold
+    some, are saved under their names; methods that are functions too. All others (numbers,
+    arrays, strings) are not part of the model.
     """
+
+
+FunctionsOf = Callable[[Module], Mapping[str, object]]
+"""The functions among a module's attributes, its methods included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +66,12 @@ def _escaped(name: str) -> str:
     return name.replace(".", "..").replace("/", ".S")
 
 
-def trace(root: object) -> ObjectGraph:
-    """Walk the objects below `root`.
+def trace(
+    root: object,
+    functions_of: FunctionsOf = lambda _: {},
+    function_types: tuple[type, ...] = (),
+) -> ObjectGraph:
+    """Walk the objects below `root`; functions are objects of one of `function_types`.
 
     Raises:
         OptionTypeError: `root` is not a Module.
@@ -67,12 +79,13 @@ def trace(root: object) -> ObjectGraph:
     """
     if not isinstance(root, Module):
         raise OptionTypeError("model", f"a dsave.Module is wanted, got a {type(root).__name__}")
-    if "signatures" in vars(root):
+    if "signatures" in vars(root) or "signatures" in functions_of(root):
         raise ModelError(
             "signatures",
             "this attribute of the model is reserved for what `save(signatures=...)` stores; "
             "del it, or give it another name",
         )
+    ends = (Variable, Module, *function_types)
     ids: dict[int, int] = {id(root): 0}
     paths: dict[int, tuple[str, ...]] = {0: ()}
     nodes: list[Node] = []
@@ -81,9 +94,9 @@ def trace(root: object) -> ObjectGraph:
         value = queue.popleft()
         path = paths[len(nodes)]
         children = []
-        for name, child in _members(value, path):
+        for name, child in _members(value, path, functions_of):
             if id(child) not in ids:
-                if not _tracked(child, set()):
+                if not _tracked(child, ends, set()):
                     continue
                 ids[id(child)] = len(ids)
                 paths[ids[id(child)]] = (*path, name)
@@ -93,15 +106,21 @@ def trace(root: object) -> ObjectGraph:
     return ObjectGraph(tuple(nodes))
 
 
-def _members(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+def _members(
+    value: object, path: tuple[str, ...], functions_of: FunctionsOf
+) -> Iterator[tuple[str, object]]:
     if isinstance(value, Module):
-        yield from vars(value).items()
+        functions = functions_of(value)
+        for name, item in vars(value).items():
+            if name not in functions and not name.startswith(METHOD_SLOT):
+                yield name, item
+        yield from functions.items()
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ModelError(
                     "/".join(path),
-                    f"a dict that holds variables has only str keys, got {key!r}",
+                    f"a dict that holds variables or functions has only str keys, got {key!r}",
                 )
             yield key, item
     elif isinstance(value, list | tuple):
@@ -110,15 +129,15 @@ def _members(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, object
         yield from ((str(index), item) for index, item in enumerate(value))
 
 
-def _tracked(value: object, seen: set[int]) -> bool:
-    """Whether the value is a variable or a module, or a container that leads to one."""
-    if isinstance(value, Variable | Module):
+def _tracked(value: object, ends: tuple[type, ...], seen: set[int]) -> bool:
+    """Whether the value is one of the `ends`, or a container that leads to one."""
+    if isinstance(value, ends):
         return True
     if id(value) in seen:
         return False
     seen.add(id(value))
     if isinstance(value, Mapping):
-        return any(_tracked(item, seen) for item in value.values())
+        return any(_tracked(item, ends, seen) for item in value.values())
     if isinstance(value, list | tuple):
-        return any(_tracked(item, seen) for item in value)
+        return any(_tracked(item, ends, seen) for item in value)
     return False

@@ -3,7 +3,8 @@
 - objects are numbered breadth first; a variable's key is the first path to it
 - names are escaped; list and tuple members are named by their index
 - an object with two names is one node with two parents; cycles end
-- what holds no variable or module is not part of the model
+- what holds no variable, function or module is not part of the model
+- functions are objects of the tree, an object's methods among them
 - TensorFlow gives the same keys, in the same order, to an equal tree
 """
 
@@ -232,3 +233,49 @@ def test_tensorflow_gives_the_same_keys_in_the_same_order(tf, tmp_path):
     for name, root in trees(Module, variable):
         given[name] = [key for _, key, _ in trace(root).variables()]
     assert given == expected
+
+
+class Code:
+    """Stands for a function."""
+
+
+class WithMethods(Module):
+    """Stands for a module whose methods are functions."""
+
+
+def methods_of(module):
+    return {"serve": module.own} if isinstance(module, WithMethods) else {}
+
+
+def test_functions_are_objects_of_the_tree_methods_too():
+    root = WithMethods()
+    root.own = Code()
+    root.loose = Code()
+    root.many = [Code(), {"a": root.loose}]
+    graph = trace(root, methods_of, (Code,))
+    assert ["/".join(node.path) for node in graph.nodes] == [
+        "",
+        "own",
+        "loose",
+        "many",
+        "many/0",
+        "many/1",
+    ]
+    assert graph.nodes[0].children == (("own", 1), ("loose", 2), ("many", 3), ("serve", 1))
+    assert list(graph.variables()) == []
+
+
+def test_what_an_object_keeps_for_its_methods_is_not_listed_twice():
+    root = WithMethods()
+    root.own = Code()
+    vars(root)["function serve"] = root.own
+    assert trace(root, methods_of, (Code,)).nodes[0].children == (("own", 1), ("serve", 1))
+
+
+def test_a_method_named_signatures_is_refused():
+    with pytest.raises(ModelError, match="reserved"):
+        trace(module(), lambda _: {"signatures": Code()}, (Code,))
+
+
+def test_functions_of_no_known_type_are_no_part_of_the_model():
+    assert edges(module(f=Code())) == [()]
