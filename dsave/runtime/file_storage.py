@@ -229,7 +229,7 @@ class FileStorage:
             raise self._error("it may not be written")
         names = {entry.name for entry in self._target.iterdir()}
         foreign = sorted(names - naming.SAVED_MODEL_NAMES)
-        if naming.SAVED_MODEL_FILE in names or not names:
+        if not names or names & {naming.SAVED_MODEL_FILE, f"{naming.SAVED_MODEL_FILE}txt"}:
             return
         if foreign or naming.VARIABLES_DIRECTORY not in names:
             raise self._error(
