@@ -1,7 +1,8 @@
-"""What a caller may ask of a save: `SaveOptions` and `VariablePolicy`, checked once, frozen.
+"""What a caller may ask of a save or a load: options, checked once, frozen.
 
-Source: `tf.saved_model.SaveOptions` and `tf.saved_model.experimental.VariablePolicy`,
-TensorFlow 2.21, python/saved_model/save_options.py.
+Source: `tf.saved_model.SaveOptions`, `LoadOptions` and `experimental.VariablePolicy`,
+TensorFlow 2.21, python/saved_model/{save,load}_options.py. `soft_device_placement` is what
+TensorFlow asks of its context.
 """
 
 import enum
@@ -91,13 +92,7 @@ class SaveOptions:
             VariablePolicy.from_obj(self.experimental_variable_policy),
         )
         set_field(self, "namespace_whitelist", _namespaces(self.namespace_whitelist))
-        if self.experimental_io_device is not None and not isinstance(
-            self.experimental_io_device, str
-        ):
-            raise OptionTypeError(
-                "experimental_io_device",
-                f"a device string or None is wanted, got {self.experimental_io_device!r}",
-            )
+        _check_device(self.experimental_io_device)
         aliases = {} if self.function_aliases is None else self.function_aliases
         if not isinstance(aliases, Mapping):
             raise OptionTypeError(
@@ -109,6 +104,38 @@ class SaveOptions:
     def variable_policy(self) -> VariablePolicy:
         """The policy, always as a `VariablePolicy`."""
         return VariablePolicy.from_obj(self.experimental_variable_policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Options of `dsave.load`.
+
+    Raises:
+        OptionTypeError: a value of the wrong type.
+    """
+
+    allow_partial_checkpoint: bool = False
+    """Load what there is, though model and checkpoint do not have the same variables."""
+
+    soft_device_placement: bool = True
+    """Put a variable on the nearest device if the one it was saved on does not exist here."""
+
+    experimental_io_device: str | None = None
+    """The device whose host does all file access; None: each host reads what it needs."""
+
+    def __post_init__(self) -> None:
+        for option in ("allow_partial_checkpoint", "soft_device_placement"):
+            given = getattr(self, option)
+            if not isinstance(given, bool):
+                raise OptionTypeError(option, f"True or False is wanted, got {given!r}")
+        _check_device(self.experimental_io_device)
+
+
+def _check_device(given: object) -> None:
+    if given is not None and not isinstance(given, str):
+        raise OptionTypeError(
+            "experimental_io_device", f"a device string or None is wanted, got {given!r}"
+        )
 
 
 def _namespaces(given: object) -> list[str] | None:

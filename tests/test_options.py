@@ -3,7 +3,7 @@
 - a policy comes from itself, None, its value string in any case, or "none"; nothing else
 - the value of a policy is its name in lower case; every policy but NONE saves devices
 - a whitelist is None or a list of str, and is copied
-- options are frozen, and unknown ones are refused
+- options are frozen, and unknown ones are refused; so are load options of the wrong type
 - for what TensorFlow's SaveOptions refuses, ours raise an error of the same kind
 """
 
@@ -12,7 +12,7 @@ import dataclasses
 import pytest
 
 from dsave.errors import OptionError, OptionTypeError
-from dsave.options import SaveOptions, VariablePolicy
+from dsave.options import LoadOptions, SaveOptions, VariablePolicy
 
 NONE = VariablePolicy.NONE
 DEVICES = VariablePolicy.SAVE_VARIABLE_DEVICES
@@ -155,6 +155,33 @@ def test_options_are_frozen():
 def test_an_unknown_option_is_refused():
     with pytest.raises(TypeError, match="namespace_white_list"):
         SaveOptions(namespace_white_list=[])
+
+
+def test_a_load_is_whole_soft_and_by_every_host_unless_told_otherwise():
+    assert dataclasses.asdict(LoadOptions()) == {
+        "allow_partial_checkpoint": False,
+        "soft_device_placement": True,
+        "experimental_io_device": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("allow_partial_checkpoint", 1),
+        ("soft_device_placement", "no"),
+        ("experimental_io_device", 0),
+    ],
+)
+def test_a_load_option_of_the_wrong_type_is_named(option, given):
+    with pytest.raises(OptionTypeError, match=option) as raised:
+        LoadOptions(**{option: given})
+    assert raised.value.option == option
+
+
+def test_load_options_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LoadOptions().allow_partial_checkpoint = True
 
 
 @pytest.mark.tf
