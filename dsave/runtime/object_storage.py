@@ -46,7 +46,8 @@ class ObjectStorage:
     """A prefix of an object store. What a save replaces is gone when writing starts."""
 
     def __init__(self, url: str, epoch: str, host: str) -> None:
-        self._url = url.rstrip("/")
+        scheme, _, path = url.partition("://")
+        self._url = f"{scheme}://{path.rstrip('/')}"
         self._host = host
         with self._named("cannot be opened"):
             self._fs, self._root = fsspec.url_to_fs(self._url)

@@ -1,0 +1,232 @@
+"""A save's files under a prefix of an object store: what tests/conformance cannot say of all.
+
+- the commit of what is replaced is taken back before anything is written over
+- `saved_model.pb` is the last object that is put
+- markers are proof of the right to write, and go with the save
+- files with names of others, and objects beside the prefix, stay
+- a file that is given up is not stored when it is collected
+- whatever the store raises names the URL and the host
+"""
+
+import uuid
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile
+
+from dsave.errors import DirectoryError
+from dsave.runtime.object_storage import ObjectStorage
+
+HOST = "/job:w/replica:0/task:3"
+DATA = "variables/variables.data-00000-of-00001"
+METADATA = {DATA: b"graph", "variables/variables.index": b"index", "saved_model.pb": b"new"}
+
+
+@pytest.fixture
+def url():
+    """A prefix of its own for each test."""
+    root = f"memory://bucket-{uuid.uuid4().hex}"
+    yield f"{root}/export"
+    fs = fsspec.filesystem("memory")
+    if fs.exists(root):
+        fs.rm(root, recursive=True)
+
+
+@pytest.fixture
+def puts(monkeypatch):
+    """The names of all objects, in the order in which they are put or removed (-)."""
+    log = []
+    pipe, remove = MemoryFileSystem.pipe_file, MemoryFileSystem.rm_file
+
+    def note_put(self, path, value, **kwargs):
+        log.append(path.rpartition("/export/")[2])
+        return pipe(self, path, value, **kwargs)
+
+    def note_removal(self, path):
+        remove(self, path)
+        log.append("-" + path.rpartition("/export/")[2])
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", note_put)
+    monkeypatch.setattr(MemoryFileSystem, "rm_file", note_removal)
+    return log
+
+
+def storage(url, epoch="1-a"):
+    return ObjectStorage(url, epoch, HOST)
+
+
+def stored(url):
+    fs, root = fsspec.url_to_fs(url)
+    return {name[len(root) + 1 :]: fs.cat_file(name) for name in fs.find(root)}
+
+
+def save(of):
+    of.begin("host")
+    of.open()
+    of.put(METADATA)
+    of.move()
+    of.clean(list(METADATA))
+    of.end()
+
+
+def test_the_commit_is_the_last_object_that_is_put(url, puts):
+    save(storage(url))
+    assert puts == [
+        ".dsave-1-a/.seen-by-host",
+        DATA,
+        "variables/variables.index",
+        "saved_model.pb",
+        "-.dsave-1-a/.seen-by-host",
+    ]
+
+
+def test_the_commit_of_what_is_replaced_is_taken_back_before_anything_is_written(url, puts):
+    save(storage(url))
+    puts.clear()
+    save(storage(url, "2-b"))
+    assert puts[:3] == [".dsave-2-b/.seen-by-host", "-saved_model.pb", DATA]
+
+
+def test_nothing_is_replaced_before_the_save_is_opened(url):
+    save(storage(url))
+    storage(url, "2-b").begin("host")
+    assert METADATA.items() <= stored(url).items()
+
+
+def test_the_marker_goes_with_the_save(url):
+    save(storage(url))
+    assert stored(url) == METADATA
+
+
+@pytest.mark.parametrize(
+    ("name", "stays"),
+    [
+        ("variables/variables.data-00004-of-00009", False),
+        ("assets/words.txt", False),
+        ("debug/saved_model_debug_info.pb", False),
+        ("saved_model.pbtxt", False),
+        ("fingerprint.pb", False),
+        ("assets.extra/notes", True),
+        ("saved_model.pb.bak", True),
+        ("variables.txt", True),
+        ("README", True),
+    ],
+)
+def test_what_is_left_of_the_replaced_goes_and_what_is_others_stays(url, name, stays):
+    fsspec.filesystem("memory").pipe_file(f"{url}/{name}", b"there before")
+    save(storage(url))
+    assert (name in stored(url)) == stays
+
+
+def test_a_prefix_that_begins_alike_is_another_one(url):
+    save(storage(f"{url}-2"))
+    save(storage(url))
+    of = storage(url, "2-b")
+    of.begin("host")
+    of.open()
+    of.discard(list(METADATA))
+    assert stored(f"{url}-2") == METADATA
+    assert stored(url) == {}
+
+
+def test_a_slash_at_the_end_of_the_url_says_nothing(url):
+    save(storage(f"{url}/"))
+    assert stored(url) == METADATA
+
+
+def test_a_host_that_did_not_seal_cannot_commit(url):
+    of, other = storage(url), storage(url)
+    of.begin("host")
+    other.begin("other")
+    of.put(METADATA)
+    with pytest.raises(DirectoryError, match=r"the host that has saved_model\.pb is lost"):
+        other.move()
+    assert "saved_model.pb" not in stored(url)
+
+
+def test_a_discard_after_the_commit_of_another_save_leaves_that_one(url):
+    of = storage(url)
+    of.begin("host")
+    of.open()
+    save(storage(url, "2-b"))
+    of.discard(list(METADATA))
+    assert stored(url) == METADATA
+
+
+def test_a_file_that_is_given_up_is_not_stored_when_it_is_collected(url, monkeypatch):
+    uploads = []
+
+    class upload(AbstractBufferedFile):
+        def _upload_chunk(self, final=False):  # noqa: ARG002 - as fsspec calls it
+            uploads.append(self.buffer.getvalue())
+
+    monkeypatch.setattr(
+        MemoryFileSystem, "_open", lambda self, path, **_: upload(self, path, "wb")
+    )
+    of = storage(url)
+    sink = of.create(DATA, 4)
+    sink.write(b"half")
+    sink.abort()
+    del sink
+    assert uploads == []
+    sink = of.create(DATA, 5)
+    sink.write(b"whole")
+    sink.close()
+    assert uploads == [b"whole"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "verb", "args", "problem"),
+    [
+        ("pipe_file", "begin", ("host",), "cannot be written"),
+        ("ls", "seen", (), "cannot be read"),
+        ("exists", "open", (), "cannot be written"),
+        ("open", "create", (DATA, 1), "cannot be written"),
+        ("size", "check", ({DATA: 1},), "is not as it was written"),
+        ("pipe_file", "put", (METADATA,), "cannot be written"),
+        ("find", "clean", ((),), "cannot be cleaned"),
+        ("rm_file", "move_back", (), "cannot be moved back"),
+        ("exists", "discard", ((),), "cannot be removed"),
+    ],
+)
+def test_whatever_the_store_raises_names_the_url_and_the_host(
+    url, monkeypatch, broken, verb, args, problem
+):
+    def fail(*_args, **_kwargs):
+        raise ValueError("403 Forbidden")
+
+    of = storage(url)
+    monkeypatch.setattr(MemoryFileSystem, broken, fail)
+    with pytest.raises(DirectoryError, match=f"{problem}: 403 Forbidden") as caught:
+        getattr(of, verb)(*args)
+    assert (caught.value.directory, caught.value.host) == (url, HOST)
+
+
+@pytest.mark.parametrize("verb", ["write", "close"])
+def test_a_write_that_the_store_refuses_names_the_url_and_the_host(url, monkeypatch, verb):
+    class refusing(AbstractBufferedFile):
+        def write(self, _):
+            """Refused."""
+            raise ValueError("403 Forbidden")
+
+        def close(self):
+            """Refused, while it is open."""
+            if not self.closed:
+                raise ValueError("403 Forbidden")
+
+    monkeypatch.setattr(
+        MemoryFileSystem, "_open", lambda self, path, **_: refusing(self, path, "wb")
+    )
+    sink = storage(url).create(DATA, 1)
+    with pytest.raises(DirectoryError, match="cannot be written: 403 Forbidden") as caught:
+        getattr(sink, verb)(*[b"x"][: verb == "write"])
+    assert caught.value.directory == url
+    sink.abort()
+
+
+@pytest.mark.parametrize("url", ["nosuch://bucket/x", "s3://"])
+def test_a_url_that_cannot_be_opened_names_itself_and_the_host(url):
+    with pytest.raises(DirectoryError, match="cannot be opened") as caught:
+        storage(url).begin("host")
+    assert caught.value.host == HOST
