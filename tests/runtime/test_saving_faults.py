@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,15 +69,18 @@ def resume(pid):
 
 
 def written_nbytes(directory):
+    """Bytes in a staging directory beside it."""
     files = directory.parent.glob(".export.dsave-*/variables/*")
     return sum(file.stat().st_size for file in files)
 
 
-def hit_in_mid_save(job, directory, io_device, victim, how, stall_timeout_s, see):
+def hit_in_mid_save(
+    job, directory, io_device, victim, how, stall_timeout_s, see, seen_by_host=None
+):
     """Send the victim a signal once bytes are being written: the error, and its delay."""
     handle = dsave.save(
         job.large,
-        directory,
+        seen_by_host or directory,
         options=dsave.SaveOptions(experimental_io_device=io_device),
         cluster=job.cluster,
         wait=False,
@@ -112,6 +116,23 @@ def test_a_killed_host_ends_the_save_at_once(job, directory, see, who):
         assert [path.name for path in directory.parent.iterdir()] == ["export"]
     assert goes_on(job, FIRST if victim == SECOND else SECOND, directory)
     assert (directory / "notes.txt").read_text() == "mine"
+
+
+def test_a_killed_host_keeps_all_hosts_with_directories_of_their_own_from_changing_them(
+    job, private, see
+):
+    both = dsave.Module()
+    both.v = job.cluster.mirrored_variable([1.0, 2.0])
+    both.w = job.cluster.mirrored_variable([3.0, 4.0])
+    assert dsave.save(both, private, cluster=job.cluster).layout == "host-local"
+    real = {host: Path(job.cluster.real_path(private, host)) for host in (FIRST, SECOND)}
+    before = {host: see.tree(directory) for host, directory in real.items()}
+    error, _ = hit_in_mid_save(
+        job, real[SECOND], None, SECOND, signal.SIGKILL, 60, see, seen_by_host=private
+    )
+    assert error.host == SECOND
+    assert {host: see.tree(directory) for host, directory in real.items()} == before
+    assert [path.name for path in real[FIRST].parent.iterdir()] == ["export"]
 
 
 @pytest.mark.parametrize("who", ROUTES)

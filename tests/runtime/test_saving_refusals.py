@@ -241,9 +241,12 @@ def test_a_disk_with_too_little_room(refused, pair, model, small_disk, io_device
 
 
 @AS_ROOT
-def test_a_disk_that_is_read_only(refused, small_disk):
+def test_a_disk_that_is_read_only(refused, pair, model, see, small_disk):
+    dsave.save(model, small_disk / "export", cluster=pair)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    refused(dsave.DirectoryError, OSError, str(small_disk), target=small_disk / "export")
+    for target in (small_disk / "export", small_disk / "other"):
+        with see.untouched(small_disk / "export"):
+            refused(dsave.DirectoryError, OSError, str(target), target=target)
 
 
 @AS_ROOT

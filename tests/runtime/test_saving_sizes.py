@@ -81,7 +81,7 @@ def test_to_save_a_gibibyte_takes_less_than_64_mebibytes(pair, gpus, roomy, rout
     options = dsave.SaveOptions(experimental_io_device=route)
     with Growth(pids) as growth:
         result = dsave.save(model, roomy, options=options, cluster=pair, durable=False)
-    assert result.nbytes == 1 << 30
+    assert result.nbytes >= 1 << 30
     assert growth.samples > 10
     assert {host: size for host, size in growth.nbytes.items() if size > 64 * MIB} == {}
     assert {host: size for host, size in result.peak_bytes.items() if size > 64 * MIB} == {}
