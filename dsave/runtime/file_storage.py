@@ -201,7 +201,6 @@ class FileStorage:
         self.move_back()  # or the staging directory may hold what was replaced
         with self._named("cannot be removed"):
             directories.remove(self._staging)
-            self._remove_parents()
 
     def end(self) -> None:
         """Let go of the staging directory: if it is still there, the next save may sweep it."""
@@ -209,7 +208,9 @@ class FileStorage:
         if self._own is not None:
             os.close(self._own)
             self._own = None
-        self._remove_parents()
+        for parent in reversed(self._made):
+            with contextlib.suppress(OSError):  # there is something in it
+                parent.rmdir()
 
     @property
     def _moved(self) -> bool:
@@ -250,12 +251,6 @@ class FileStorage:
                 self._made.append(directory)
                 if self._durable:
                     directories.sync(directory.parent)
-
-    def _remove_parents(self) -> None:
-        """Remove the parents that were made, unless there is something in them."""
-        for parent in reversed(self._made):
-            with contextlib.suppress(OSError):
-                parent.rmdir()
 
     def _let_go(self) -> None:
         while self._held:

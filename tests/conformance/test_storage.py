@@ -272,6 +272,7 @@ def test_files_that_are_as_they_were_written_pass(place):
     ("name", "nbytes", "problem"),
     [
         (DATA_0, 4001, f"{DATA_0} has 4,000 bytes, 4,001 were written"),
+        (DATA_0, 3999, f"{DATA_0} has 4,000 bytes, 3,999 were written"),
         ("variables/variables.data-00000-of-00009", 3, "variables.data-00000-of-00009"),
     ],
 )

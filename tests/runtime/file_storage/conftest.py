@@ -92,6 +92,6 @@ def mounted():
         try:
             yield
         finally:
-            subprocess.run(["umount", str(directory)], check=True)
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
     return mount

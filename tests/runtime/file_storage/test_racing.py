@@ -147,6 +147,13 @@ def test_a_staging_directory_that_somebody_removed_fails_the_move(disk):
     assert disk.files() == disk.OLD
 
 
+def test_what_cannot_be_put_in_place_after_some_attempts_is_an_error(disk):
+    disk.make(disk.OLD)
+    with pytest.raises(FileNotFoundError):
+        directories.put_in_place(disk.place / "missing", disk.export)
+    assert disk.files() == disk.OLD
+
+
 def test_a_late_writer_cannot_write_into_what_was_discarded(disk):
     of = disk.sealed(disk.storage())
     late = of.create("variables/variables.data-00001-of-00002", 0)
@@ -166,13 +173,28 @@ def test_a_discard_wins_over_a_late_writer(disk, monkeypatch):
     def slow(directory, **kwargs):
         rmtree(directory, **kwargs)
         calls.append(directory)
-        if len(calls) == 1:
+        if len(calls) < 3:
             disk.make({"late": b"x"}, at=directory)
 
     monkeypatch.setattr(directories.shutil, "rmtree", slow)
     of.discard(())
     of.end()
     assert disk.names() == []
+
+
+def test_what_cannot_be_discarded_is_said(disk, monkeypatch):
+    of = disk.sealed(disk.storage())
+    rmtree = directories.shutil.rmtree
+
+    def refuse(_directory, *, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(errno.EPERM, "somebody else's")
+
+    monkeypatch.setattr(directories.shutil, "rmtree", refuse)
+    with pytest.raises(DirectoryError, match="cannot be removed: .*somebody else's"):
+        of.discard(())
+    monkeypatch.setattr(directories.shutil, "rmtree", rmtree)
+    disk.undo(of)
 
 
 def test_the_first_error_of_a_file_is_told_and_not_that_of_its_end(disk):

@@ -13,6 +13,8 @@ import stat
 import threading
 from pathlib import Path
 
+import pytest
+
 from dsave.runtime.file_storage import FileStorage
 
 DATA = "variables/variables.data-00000-of-00001"
@@ -100,13 +102,13 @@ def test_the_users_own_files_are_in_the_new_directory_as_soon_as_it_is(disk):
     assert (disk.export / "README").stat().st_nlink == 1
 
 
-def test_links_of_the_user_stay_links(disk):
+@pytest.mark.parametrize("name", ["latest", "assets.extra/latest"])
+@pytest.mark.parametrize("to", ["nowhere", "README", "..", "assets.extra"])
+def test_links_of_the_user_stay_links(disk, name, to):
     disk.make(disk.OLD)
-    (disk.export / "latest").symlink_to("nowhere")
-    (disk.export / "assets.extra" / "up").symlink_to("..")
+    (disk.export / name).symlink_to(to)
     disk.save(disk.storage())
-    assert (disk.export / "latest").readlink() == Path("nowhere")
-    assert (disk.export / "assets.extra" / "up").readlink() == Path("..")
+    assert (disk.export / name).readlink() == Path(to)
 
 
 def test_files_that_cannot_be_linked_are_copied(disk, monkeypatch):
@@ -128,6 +130,14 @@ def test_a_file_that_comes_while_the_directories_change_places_is_kept(disk):
     of.clean(list(disk.NEW))
     of.end()
     assert disk.files()["late"] == b"mine"
+
+
+def test_what_was_not_moved_is_not_cleaned_away(disk):
+    of = disk.sealed(disk.storage())
+    of.clean(list(disk.NEW))
+    of.move()
+    assert disk.files() == disk.NEW
+    of.end()
 
 
 def test_the_permissions_of_the_directory_stay(disk):

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from dsave.runtime import directories
 
 DATA = "variables/variables.data-00000-of-00001"
@@ -48,6 +50,21 @@ def test_leftovers_of_dead_saves_are_swept_and_those_of_the_living_are_not(disk)
         live.communicate()
     disk.save(disk.storage("4-d"))
     assert disk.names() == ["export"]
+
+
+def test_the_directory_and_the_marker_are_locked_until_the_save_ends(disk):
+    of = disk.storage()
+    of.begin("one")
+    of.open()
+    staging = disk.place / ".export.dsave-1-a"
+    for path in (staging, staging / ".seen-by-one"):
+        descriptor = os.open(path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+    of.end()
+    disk.undo(disk.sealed(disk.storage("2-b")))
+    assert disk.names() == []
 
 
 def test_a_save_of_the_same_process_is_not_swept(disk):
