@@ -7,12 +7,15 @@ Masking: tensorflow/core/lib/hash/crc32c.h. A crc is stored masked, since it may
 that get a crc of their own.
 """
 
+from functools import lru_cache
+
 import google_crc32c
 import numpy as np
 
 from dsave.format.coding import Buffer
 
 _MASK_DELTA = 0xA282EAD8
+_POLYNOMIAL = 0x82F63B78  # Castagnoli's, the coefficient of 1 in the highest bit
 
 
 def crc32c(buffer: Buffer, crc: int = 0) -> int:
@@ -31,3 +34,33 @@ def unmask(masked: int) -> int:
     """The crc that is stored as `masked`."""
     rotated = (masked - _MASK_DELTA) & 0xFFFFFFFF
     return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+
+
+def joined(crc: int, following: int, nbytes: int) -> int:
+    """The crc of bytes with `crc`, and after them `nbytes` bytes that alone have `following`.
+
+    So what several hosts read in parts has the crc of the whole. A crc is the remainder of a
+    polynomial over GF(2), and `nbytes` more bytes multiply the first one by x^(8 nbytes).
+    """
+    return _product(_power(8 * nbytes), crc) ^ following
+
+
+@lru_cache(maxsize=1024)
+def _power(exponent: int) -> int:
+    """x^exponent modulo the polynomial. The highest bit is the coefficient of 1."""
+    result, square = 1 << 31, 1 << 30
+    while exponent:
+        if exponent & 1:
+            result = _product(result, square)
+        square = _product(square, square)
+        exponent >>= 1
+    return result
+
+
+def _product(first: int, second: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if first >> bit & 1:
+            product ^= second
+        second = second >> 1 ^ (_POLYNOMIAL if second & 1 else 0)
+    return product

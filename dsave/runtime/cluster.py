@@ -125,6 +125,16 @@ class Cluster:
         """Every device of every host, `/job:worker/replica:0/task:0/device:CPU:0` and so on."""
         return self._devices
 
+    @property
+    def default_device(self) -> str:
+        """Where a variable is put here and now: on the device of the scope."""
+        return resolve_placement(_scope.get(), self._devices)
+
+    @property
+    def own_address(self) -> str:
+        """Where the hosts can reach the calling process."""
+        return self._actors.own_address
+
     @contextlib.contextmanager
     def device(self, name: str) -> Iterator[None]:
         """Put variables made in this scope on a device; inner scopes override outer ones.
@@ -160,10 +170,9 @@ class Cluster:
             DtypeError: a SavedModel cannot hold this dtype.
             ModelError: the value does not fit the shape or the dtype.
         """
-        device = resolve_placement(_scope.get(), self._devices)
         value, kind, full = _described(initial, shape, dtype, name)
         variable = new_variable.plain(
-            name, kind, full, device, self._new_key, trainable=trainable
+            name, kind, full, self.default_device, self.new_key, trainable=trainable
         )
         self._fill(variable, value)
         return variable
@@ -194,7 +203,7 @@ class Cluster:
             kind,
             full,
             self._replica_devices(devices),
-            self._new_key,
+            self.new_key,
             trainable=trainable,
             aggregation=aggregation,
         )
@@ -223,7 +232,7 @@ class Cluster:
             kind,
             full,
             self._replica_devices(devices),
-            self._new_key,
+            self.new_key,
             aggregation=aggregation,
         )
         self._fill(variable, value)
@@ -247,9 +256,9 @@ class Cluster:
             DeviceError, DtypeError, ModelError: as `mirrored_variable`, and for a scalar.
         """
         value, kind, full = _described(initial, shape, dtype, name)
-        places = [cpu0(h) for h in self._hosts] if devices is None else self._resolved(devices)
+        places = [cpu0(h) for h in self._hosts] if devices is None else self.resolved(devices)
         variable = new_variable.sharded(
-            name, kind, full, places, self._new_key, trainable=trainable
+            name, kind, full, places, self.new_key, trainable=trainable
         )
         self._fill(variable, value)
         return variable
@@ -341,16 +350,16 @@ class Cluster:
             raise ClusterError("the cluster is closed")
         return self._actors.submit(host, phase, method, *args, group=group, **kwargs)
 
-    def _new_key(self) -> str:
+    def new_key(self) -> str:
+        """A key for a component that no other component has."""
         return f"{id(self):x}-{next(self._count)}"
 
-    def _replica_devices(self, devices: Sequence[str] | None) -> list[str]:
-        if devices is not None:
-            return self._resolved(devices)
-        gpus = [device for device in self._devices if "/device:GPU:" in device]
-        return gpus or [cpu0(host) for host in self._hosts]
+    def resolved(self, devices: Sequence[str]) -> list[str]:
+        """The whole names of devices, each of them once.
 
-    def _resolved(self, devices: Sequence[str]) -> list[str]:
+        Raises:
+            DeviceError: the cluster has no such device, or one is named twice.
+        """
         if isinstance(devices, str) or not devices:
             raise DeviceError(str(devices), "a list of at least one device name is wanted")
         names = [
@@ -362,6 +371,21 @@ class Cluster:
             raise DeviceError(twice, "it is named twice")
         return names
 
+    def keep(self, variable: Variable) -> None:
+        """Free a new variable's values when nobody has the variable any more."""
+        while self._dropped:
+            for host, dropped in self._dropped.popleft().items():
+                self.submit(host, "dropping a variable", "forget", dropped)
+        keys = {h: [c.key for c in held] for h, held in _by_host(variable.components).items()}
+        # A finalizer may run anywhere, inside Ray too, so it only leaves a note.
+        weakref.finalize(variable, self._dropped.append, keys).atexit = False
+
+    def _replica_devices(self, devices: Sequence[str] | None) -> list[str]:
+        if devices is not None:
+            return self.resolved(devices)
+        gpus = [device for device in self._devices if "/device:GPU:" in device]
+        return gpus or [cpu0(host) for host in self._hosts]
+
     def _on_device(self, variable: Variable, device: str) -> Component:
         wanted = DeviceSpec.from_string(device)
         for component in variable.components:
@@ -371,17 +395,11 @@ class Cluster:
         raise DeviceError(device, f"variable {variable.name!r} is on {places}")
 
     def _fill(self, variable: Variable, value: Any) -> None:
-        """Give a new variable its value, and free those of variables that were dropped."""
-        while self._dropped:
-            for host, dropped in self._dropped.popleft().items():
-                self.submit(host, "dropping a variable", "forget", dropped)
         if callable(value):
             self._initialize(variable, value)
         else:
             self._store(variable, variable.components, value, Box.whole(variable.shape))
-        keys = {h: [c.key for c in held] for h, held in _by_host(variable.components).items()}
-        # A finalizer may run anywhere, inside Ray too, so it only leaves a note.
-        weakref.finalize(variable, self._dropped.append, keys).atexit = False
+        self.keep(variable)
 
     def _initialize(self, variable: Variable, make: Callable[..., object]) -> None:
         calls = {

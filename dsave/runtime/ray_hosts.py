@@ -66,6 +66,8 @@ class RayHosts:
     def __init__(self, spec: ClusterSpec) -> None:
         self._actors: dict[str, Any] = {}
         self._owns_ray = _connect(spec.ray)
+        pack = spec.placement == "pack"
+        self._own_address: str = _LOOPBACK if pack else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         try:
             self._start(spec)
         except BaseException:
@@ -104,6 +106,11 @@ class RayHosts:
 
         answer.add_done_callback(translate)
         return translated
+
+    @property
+    def own_address(self) -> str:
+        """Where the hosts can reach this process."""
+        return self._own_address
 
     def shared(self, value: Array) -> object:
         """The array as an argument for many calls: stored once, if it is large."""

@@ -1,0 +1,324 @@
+"""The objects of a SavedModel, whoever wrote it: containers, and the variables in them.
+
+`saved_model.pb` says what each object is, the object graph in the checkpoint where a variable's
+value lies. Both name the same objects, and are followed by names together, from the root.
+What is neither a container nor a leaf that the caller makes is left out.
+
+A variable that an optimizer keeps for another one is no object's child. Here it becomes a
+member of a dict of dicts: `optimizer.slots["momentum"]["path/of/the/variable"]`.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from google.protobuf.message import DecodeError
+
+from dsave.errors import CorruptionError, DeviceError, ModelError
+from dsave.format.bundle import Entry
+from dsave.format.bundle_reader import Index
+from dsave.format.naming import OBJECT_GRAPH_KEY
+from dsave.model.device import DeviceSpec
+from dsave.model.dtype import DType
+from dsave.model.variable import Aggregation, Synchronization
+from dsave.proto.object_graph_pb2 import (
+    SavedObject,
+    SavedObjectGraph,
+    SavedVariable,
+    TrackableObjectGraph,
+)
+from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
+
+_VALUE = "VARIABLE_VALUE"
+_COMPONENTS = "_components"
+"""The root's child that holds the components of expanded variables."""
+
+_SLOTS = "slots"
+
+
+class Kind(enum.Enum):
+    """What an object is here."""
+
+    MODULE = "_generic_user_object"
+    LIST = "trackable_list_wrapper"
+    TUPLE = "trackable_tuple_wrapper"
+    DICT = "trackable_dict_wrapper"
+    VARIABLE = "variable"
+    FUNCTION = "function"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVariable:
+    """A variable as it was saved. Its value is the checkpoint's entry `key`.
+
+    `device` is empty where none was saved; `components` are the devices of the components of
+    an expanded variable.
+    """
+
+    key: str
+    path: str
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    trainable: bool
+    synchronization: Synchronization
+    aggregation: Aggregation
+    device: str
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """One object: `children` are (name, node id) in order."""
+
+    kind: Kind
+    children: tuple[tuple[str, int], ...]
+    variable: StoredVariable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The objects that the root, node 0, leads to. The others are `OTHER`, without children.
+
+    `missing` are the paths of variables whose values are not in the checkpoint.
+    """
+
+    nodes: tuple[TreeNode, ...]
+    missing: tuple[str, ...]
+
+    def variables(self) -> dict[int, StoredVariable]:
+        """The variables, by node id."""
+        return {
+            number: node.variable
+            for number, node in enumerate(self.nodes)
+            if node.variable is not None
+        }
+
+
+def parse_saved_model(data: bytes, file: str) -> MetaGraphDef:
+    """The first graph of a serialized SavedModel; `file` names it in errors.
+
+    Raises:
+        CorruptionError: the bytes are no SavedModel.
+    """
+    try:
+        proto = SavedModel.FromString(data)
+    except DecodeError:
+        raise CorruptionError(file, "", "it cannot be parsed as a SavedModel") from None
+    if not proto.meta_graphs:
+        raise CorruptionError(file, "", "it holds no graph")
+    return proto.meta_graphs[0]
+
+
+def read_tree(
+    meta_graph: MetaGraphDef, object_graph: bytes | None, index: Index, file: str
+) -> Tree:
+    """The tree of a SavedModel; `file` names its saved_model.pb in errors.
+
+    Raises:
+        CorruptionError: what the files say of the objects contradicts itself.
+        ModelError: it has no objects, as TensorFlow 1 saved.
+    """
+    if not meta_graph.object_graph_def.nodes:
+        raise ModelError(file, "it holds a graph and no objects; dsave.open reads its tensors")
+    if object_graph is None:
+        raise CorruptionError(file, OBJECT_GRAPH_KEY, "the checkpoint has no object graph")
+    try:
+        tracked = TrackableObjectGraph.FromString(object_graph)
+    except DecodeError:
+        raise CorruptionError(file, OBJECT_GRAPH_KEY, "it cannot be parsed") from None
+    return _Walk(meta_graph.object_graph_def, tracked, index, file).tree()
+
+
+class _Walk:
+    """Both graphs, followed from the root, breadth first."""
+
+    def __init__(
+        self, saved: SavedObjectGraph, tracked: TrackableObjectGraph, index: Index, file: str
+    ) -> None:
+        self._saved = saved
+        self._tracked = tracked
+        self._index = index
+        self._file = file
+        self._expanded = any(
+            node.variable.experimental_distributed_variable_components for node in saved.nodes
+        )
+        self._twins: dict[int, int | None] = {0: 0 if tracked.nodes else None}
+        """For each object met, its number in the checkpoint's graph."""
+        self._parents: dict[int, tuple[int, str]] = {}
+        """Where each object was met first. Paths are long, so they are made when asked for."""
+        self._missing: list[str] = []
+
+    def tree(self) -> Tree:
+        """What they lead to."""
+        nodes = [TreeNode(Kind.OTHER, ())] * len(self._saved.nodes)
+        queue = deque([0])
+        while queue:
+            number = queue.popleft()
+            nodes[number] = self._node(number)
+            twins = self._twins_below(number)
+            for name, child in nodes[number].children:
+                if child not in self._twins:
+                    self._parents[child] = (number, name)
+                    self._twins[child] = twins.get(name)
+                    queue.append(child)
+        for number in list(self._twins):
+            self._add_slots(nodes, number)
+        return Tree(tuple(nodes), tuple(self._missing))
+
+    def _twins_below(self, number: int) -> dict[str, int]:
+        twin = self._twins[number]
+        children = () if twin is None else self._tracked.nodes[twin].children
+        return {
+            child.local_name: self._checked(child.node_id, self._tracked, child.local_name)
+            for child in children
+        }
+
+    def _path(self, number: int) -> str:
+        names: list[str] = []
+        while number in self._parents:
+            number, name = self._parents[number]
+            names.append(name)
+        return "/".join(reversed(names))
+
+    def _node(self, number: int) -> TreeNode:
+        saved = self._saved.nodes[number]
+        kind = Kind.MODULE if number == 0 else _kind(saved)
+        if kind is Kind.VARIABLE or (kind is Kind.MODULE and self._value_key(number)):
+            variable = self._variable(number)
+            return TreeNode(Kind.OTHER if variable is None else Kind.VARIABLE, (), variable)
+        if kind in {Kind.FUNCTION, Kind.OTHER}:
+            return TreeNode(kind, ())
+        children = [
+            (child.local_name, self._checked(child.node_id, self._saved, child.local_name))
+            for child in saved.children
+            if not self._hidden(number, child.local_name)
+        ]
+        return TreeNode(kind, tuple(children))
+
+    def _hidden(self, parent: int, name: str) -> bool:
+        return parent == 0 and (
+            name == "signatures" or (name == _COMPONENTS and self._expanded)
+        )
+
+    def _checked(
+        self, number: int, graph: SavedObjectGraph | TrackableObjectGraph, name: str
+    ) -> int:
+        if not 0 <= number < len(graph.nodes):
+            raise CorruptionError(
+                self._file, name, f"object {number} of a graph of {len(graph.nodes)} objects"
+            )
+        return number
+
+    def _value_key(self, number: int) -> tuple[str, str] | None:
+        """(checkpoint key, full name) of an object's value."""
+        twin = self._twins[number]
+        for attribute in () if twin is None else self._tracked.nodes[twin].attributes:
+            if attribute.name == _VALUE:
+                return attribute.checkpoint_key, attribute.full_name
+        return None
+
+    def _variable(self, number: int) -> StoredVariable | None:
+        path = self._path(number)
+        proto = self._saved.nodes[number].variable
+        found = self._value_key(number)
+        if found is None:
+            raise CorruptionError(
+                self._file, path, "the checkpoint's object graph has no value of it"
+            )
+        key, full_name = found
+        if key not in self._index.entries:
+            self._missing.append(path)
+            return None
+        entry = self._index.entries[key][0]
+        if self._saved.nodes[number].HasField("variable"):
+            self._check_type(proto, entry, path)
+        try:
+            for device in (
+                proto.device,
+                *(part.device for part in proto.experimental_distributed_variable_components),
+            ):
+                DeviceSpec.from_string(device)
+            synchronization = Synchronization(proto.synchronization)
+            aggregation = Aggregation(proto.aggregation)
+        except (DeviceError, ValueError) as error:
+            raise CorruptionError(self._file, path, str(error)) from None
+        components = proto.experimental_distributed_variable_components
+        return StoredVariable(
+            key,
+            path,
+            full_name or proto.name or path,
+            entry.dtype,
+            entry.shape,
+            # What no graph can have has no description; variables are made trainable.
+            proto.trainable or not self._saved.nodes[number].HasField("variable"),
+            synchronization,
+            aggregation,
+            proto.device,
+            tuple(part.device for part in components),
+        )
+
+    def _check_type(self, proto: SavedVariable, entry: Entry, path: str) -> None:
+        sizes = [dim.size for dim in proto.shape.dim]
+        fits = proto.shape.unknown_rank or (
+            len(sizes) == len(entry.shape)
+            and all(a in {-1, b} for a, b in zip(sizes, entry.shape, strict=True))
+        )
+        if not fits or proto.dtype != entry.dtype.number:
+            raise CorruptionError(
+                self._file,
+                path,
+                f"it is a variable of dtype number {proto.dtype} and shape {tuple(sizes)}, "
+                f"in the checkpoint it is {entry.dtype} {entry.shape}",
+            )
+
+    def _add_slots(self, nodes: list[TreeNode], number: int) -> None:
+        """Give an optimizer its dict of dicts, if it keeps variables for others."""
+        by_slot: dict[str, list[tuple[str, int]]] = {}
+        for slot in self._saved.nodes[number].slot_variables:
+            kept, original = slot.slot_variable_node_id, slot.original_variable_node_id
+            self._checked(kept, self._saved, slot.slot_name)
+            if original not in self._twins:
+                continue  # of a variable that is not part of the model
+            name = self._path(original)
+            if kept not in self._twins:
+                self._parents[kept] = (number, f"{_SLOTS}/{slot.slot_name}/{name}")
+                self._twins[kept] = self._slot_twin(number, original, slot.slot_name)
+                nodes[kept] = self._node(kept)
+            by_slot.setdefault(slot.slot_name, []).append((name, kept))
+        if by_slot and nodes[number].kind is Kind.MODULE:
+            slots = []
+            for name, members in by_slot.items():
+                slots.append((name, len(nodes)))
+                nodes.append(TreeNode(Kind.DICT, tuple(members)))
+            taken = {name for name, _ in nodes[number].children}
+            name = next(n for n in _numbered(_SLOTS, len(taken)) if n not in taken)
+            children = (*nodes[number].children, (name, len(nodes)))
+            nodes[number] = replace(nodes[number], children=children)
+            nodes.append(TreeNode(Kind.DICT, tuple(slots)))
+
+    def _slot_twin(self, number: int, original: int, name: str) -> int | None:
+        twin, about = self._twins[number], self._twins[original]
+        for slot in () if twin is None else self._tracked.nodes[twin].slot_variables:
+            if slot.original_variable_node_id == about and slot.slot_name == name:
+                return self._checked(slot.slot_variable_node_id, self._tracked, name)
+        return None
+
+
+def _kind(saved: SavedObject) -> Kind:
+    what = saved.WhichOneof("kind")
+    if what == "user_object":
+        identifier = saved.user_object.identifier
+        kinds: Mapping[str, Kind] = {
+            kind.value: kind for kind in (Kind.LIST, Kind.TUPLE, Kind.DICT)
+        }
+        return kinds.get(identifier, Kind.MODULE)
+    if what == "variable":
+        return Kind.VARIABLE
+    return Kind.FUNCTION if what == "function" else Kind.OTHER
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}_{index}" for index in range(1, count + 1))]
