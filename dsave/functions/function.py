@@ -1,26 +1,28 @@
 """`dsave.function`: numpy code that runs as it is, and is traced where a graph is wanted."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, overload
 
-import numpy as np
-
 from dsave.errors import OptionTypeError
+from dsave.functions.arguments import (
+    Args,
+    Change,
+    KeywordArgs,
+    fitted,
+    fitting_spec,
+    fitting_value,
+    leaf_names,
+    spec_of,
+)
 from dsave.functions.graph import FunctionGraph, TensorSpec
 from dsave.functions.run import run_graph
-from dsave.functions.structure import flatten, key_of, mapped, paths, rebuilt
+from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
-from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import Trace, Value, operand, spec_dtype
+from dsave.functions.tracer import Trace
 from dsave.model.readable import reading_eagerly, value_of
 from dsave.model.trackable import METHOD_SLOT, Module
-
-_LITERALS = frozenset({bool, int, float, str, bytes, type(None)})
-
-_Args = tuple[object, ...]
-_KeywordArgs = dict[str, object]
-_Change = Callable[[object, TensorSpec, str], object]
 
 
 class ConcreteFunction:
@@ -55,7 +57,7 @@ class ConcreteFunction:
         names = [str(spec.name) for spec in specs]
         if len(tensors) + len(by_name) != len(names) or given.keys() != set(names):
             raise OptionTypeError(self.name, f"the arguments are {', '.join(names) or 'none'}")
-        arguments = [conforming(given[str(spec.name)], spec, self.name) for spec in specs]
+        arguments = [fitting_value(given[str(spec.name)], spec, self.name) for spec in specs]
         with reading_eagerly():
             outputs = iter(run_graph(self.graph, arguments, value_of))
         return mapped(
@@ -135,7 +137,7 @@ class Function:
             OptionTypeError: with an input_signature, an argument that is not of its spec.
         """
         if self.input_signature is not None:
-            args, kwargs = self._fitted(args, kwargs, conforming)
+            args, kwargs = self._fitted(args, kwargs, fitting_value)
         with reading_eagerly():
             return self._call(*args, **kwargs)
 
@@ -151,9 +153,9 @@ class Function:
         """
         specs: Any
         if self.input_signature is None:
-            specs = mapped(_spec, self._bound(args, kwargs))
+            specs = mapped(spec_of, self._bound(args, kwargs))
         elif args or kwargs:
-            specs = self._fitted(args, kwargs, _fitting_spec)
+            specs = self._fitted(args, kwargs, fitting_spec)
         else:
             specs = self._bound(self.input_signature, {})
         key = key_of(specs)
@@ -161,22 +163,24 @@ class Function:
             self._concrete[key] = ConcreteFunction(self._traced(*specs))
         return self._concrete[key]
 
-    def _bound(self, args: _Args, kwargs: Mapping[str, object]) -> tuple[_Args, _KeywordArgs]:
+    def _bound(self, args: Args, kwargs: Mapping[str, object]) -> tuple[Args, KeywordArgs]:
         """The arguments as the code takes them, defaults filled in."""
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise OptionTypeError(self.name, str(error)) from None
-        bound.apply_defaults()
+        if isinstance(self.python_function, FunctionType):
+            # Those of numpy's own functions are often no values at all.
+            bound.apply_defaults()
         return bound.args, bound.kwargs
 
-    def _fitted(self, args: _Args, kwargs: _KeywordArgs, change: _Change) -> Any:
+    def _fitted(self, args: Args, kwargs: KeywordArgs, change: Change) -> Any:
         """The arguments with each that the input_signature describes changed to fit it."""
         wanted = self._bound(self.input_signature or (), {})
-        return _fit(wanted, self._bound(args, kwargs), self.name, change)
+        return fitted(wanted, self._bound(args, kwargs), self.name, change)
 
-    def _traced(self, args: _Args, kwargs: _KeywordArgs) -> FunctionGraph:
-        names = _leaf_names(self.signature, args, kwargs)
+    def _traced(self, args: Args, kwargs: KeywordArgs) -> FunctionGraph:
+        names = leaf_names(self.signature, args, kwargs)
         taken: set[str] = set()
         trace = Trace(FACES)
         arguments: list[TensorSpec] = []
@@ -247,84 +251,6 @@ def functions_of(module: Module) -> dict[str, Function]:
     found = {name: getattr(module, name) for name in dict.fromkeys(names)} | own
     # A subclass, or the instance, may have put something else in a function's place.
     return {name: value for name, value in found.items() if isinstance(value, Function)}
-
-
-def conforming(value: object, spec: TensorSpec, name: str) -> Value:
-    """The value as a tensor or array of the spec; Python numbers and lists become arrays.
-
-    Raises:
-        OptionTypeError: it has another shape or dtype.
-    """
-    value = value_of(value)
-    if not isinstance(value, Tensor | np.ndarray | np.generic):
-        try:
-            value = np.asarray(value, spec.dtype.numpy)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise OptionTypeError(name, f"{spec} is wanted: {error}") from None
-    value = operand(value)
-    _fitting_spec(TensorSpec(value.shape, spec_dtype(value)), spec, name)
-    return value
-
-
-def _fitting_spec(given: object, wanted: TensorSpec, name: str) -> TensorSpec:
-    spec = _spec(given)
-    if (
-        isinstance(spec, TensorSpec)
-        and spec.dtype.numpy == wanted.dtype.numpy
-        and wanted.accepts(spec.shape)
-    ):
-        return wanted
-    raise OptionTypeError(name, f"{wanted} is wanted, got {spec}")
-
-
-def _fit(wanted: object, given: object, name: str, change: _Change) -> object:
-    if isinstance(wanted, TensorSpec):
-        return change(given, wanted, name)
-    if isinstance(wanted, Mapping):
-        if not isinstance(given, Mapping) or given.keys() != wanted.keys():
-            keys = ", ".join(map(str, wanted))
-            raise OptionTypeError(name, f"a dict of {keys} is wanted, got {given!r}")
-        return {key: _fit(wanted[key], given[key], f"{name}, {key}", change) for key in given}
-    if isinstance(wanted, list | tuple):
-        if not isinstance(given, list | tuple) or len(given) != len(wanted):
-            raise OptionTypeError(name, f"{len(wanted)} items are wanted, got {given!r}")
-        items = [_fit(*pair, name, change) for pair in zip(wanted, given, strict=True)]
-        return rebuilt(wanted, items)
-    return given
-
-
-def _spec(leaf: object) -> object:
-    """What an argument is traced as: the spec of a tensor, or a Python value as it is."""
-    if isinstance(leaf, TensorSpec) or type(leaf) in _LITERALS:
-        return leaf
-    if isinstance(leaf, Tensor | np.ndarray | np.generic):
-        value = operand(leaf)
-        return TensorSpec(value.shape, spec_dtype(value))
-    raise OptionTypeError(
-        "an argument",
-        f"a TensorSpec, an array, a number, a str or None is wanted, got {leaf!r}; "
-        "variables are read in the function",
-    )
-
-
-def _leaf_names(
-    signature: inspect.Signature, args: _Args, kwargs: _KeywordArgs
-) -> Iterator[str]:
-    """A name for each leaf of the arguments: its parameter's, and the way from there."""
-    positional: list[str] = []
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            count = len(args) - len(positional)
-            positional += [f"{parameter.name}_{index}" for index in range(count)]
-        elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
-            positional.append(parameter.name)
-    named = [
-        *zip(positional, args, strict=True),
-        *((key, kwargs[key]) for key in sorted(kwargs)),
-    ]
-    for name, value in named:
-        for path in paths(value):
-            yield "_".join((name, *path))
 
 
 def _unique(wanted: str, taken: set[str]) -> str:

@@ -21,7 +21,7 @@ from dsave.functions.table.rules import (
 )
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import apply, operand
-from dsave.model.dtype import dtype_of
+from dsave.model.dtype import DType, dtype_of
 
 
 def _binary(
@@ -94,7 +94,6 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.greater_equal, _binary("GreaterEqual", np.greater_equal, REALS, "bool"), {}),
     (np.logical_and, _AND, {}),
     (np.logical_or, _OR, {}),
-    (np.logical_xor, _NOT_EQUAL, {}),
     (np.logical_not, _NOT, {}),
     (np.bitwise_and, _binary("BitwiseAnd", np.bitwise_and, INTEGERS), {"b": _AND}),
     (np.bitwise_or, _binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
@@ -141,11 +140,11 @@ def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
         loop = loop_dtypes(ufunc, inputs)
         chosen = by_kind.get(loop[0].kind, op)
         types = {"Tout": dtype_of(loop[-1])} if chosen is _COMPLEX_ABS else {}
-        return apply(
-            chosen,
-            *(cast(value, dtype) for value, dtype in zip(inputs, loop, strict=False)),
-            **types,
-        )
+        wanted = [
+            arg.dtype if isinstance(arg.dtype, DType) else dtype
+            for arg, dtype in zip(chosen.inputs, loop, strict=False)
+        ]
+        return apply(chosen, *map(cast, inputs, wanted), **types)
 
     return face
 
@@ -206,6 +205,10 @@ def _scaled(ufunc: np.ufunc, factor: float) -> Face:
     return face
 
 
+def _logical_xor(x1: Any, x2: Any) -> Any:
+    return np.not_equal(cast(x1, bool), cast(x2, bool))
+
+
 def _trunc(x: Any) -> Any:
     return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
 
@@ -237,6 +240,7 @@ FACES: dict[Callable[..., Any], Face] = {
     np.rad2deg: _scaled(np.rad2deg, 180.0 / np.pi),
     np.radians: _scaled(np.radians, np.pi / 180.0),
     np.deg2rad: _scaled(np.deg2rad, np.pi / 180.0),
+    np.logical_xor: _logical_xor,
     np.trunc: _trunc,
     np.hypot: _hypot,
     np.divmod: lambda x1, x2: (x1 // x2, x1 % x2),

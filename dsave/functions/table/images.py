@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.graph import Array, Shape
-from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.op import AnyAttrs, Op, dtypes, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.rules import FLOATS, REALS
@@ -125,7 +125,7 @@ _MAX_POOL = op(
     "MaxPool(input: T) -> output: T",
     shape=_pooled,
     kernel=_max_pool,
-    types=REALS,
+    types=REALS - dtypes("uint32 uint64"),
     explicit_paddings=[],
     data_format=_NHWC,
 )

@@ -155,9 +155,14 @@ def _is_array(item: Any) -> bool:
     return isinstance(item, Tensor | np.ndarray) and item.ndim > 0
 
 
+def _is_whole(item: Any) -> bool:
+    # A bound may be a tensor, which `==` would record.
+    return isinstance(item, slice) and item.start is item.stop is item.step is None
+
+
 def _basic(x: Tensor, items: Sequence[Any]) -> Any:
     """By slices, numbers and new axes: one StridedSlice, or nothing if it takes all."""
-    if all(isinstance(item, slice) and item == slice(None) for item in items):
+    if all(map(_is_whole, items)):
         return x
     begin: list[Any] = []
     end: list[Any] = []

@@ -117,7 +117,18 @@ def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
     if equation.partition("->")[0].count(",") != len(values) - 1:
         raise trace_error("numpy.einsum", f"{equation!r} is not about {len(values)} tensors")
     dtype = common_dtype(*values)
-    return apply(_EINSUM, [cast(v, dtype) for v in values], equation=equation.encode())
+    values = [cast(value, dtype) for value in values]
+    source, _, result = equation.partition("->")
+    terms = source.split(",")
+    # TensorFlow's op takes two tensors at most.
+    while len(values) > 2:
+        needed = set("".join([*terms[2:], result]))
+        kept = "".join(label for label in dict.fromkeys(terms[0] + terms[1]) if label in needed)
+        kept = f"...{kept.replace('.', '')}" if "." in kept else kept
+        pair = f"{terms[0]},{terms[1]}->{kept}"
+        values[:2] = [apply(_EINSUM, values[:2], equation=pair.encode())]
+        terms[:2] = [kept]
+    return apply(_EINSUM, values, equation=f"{','.join(terms)}->{result}".encode())
 
 
 def _dot(a: Any, b: Any, out: None = None) -> Any:

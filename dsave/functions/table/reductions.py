@@ -10,6 +10,8 @@ from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.rules import (
+    COMPLEXES,
+    FLOATS,
     NUMBERS,
     REALS,
     dtype_like,
@@ -86,7 +88,7 @@ def _cumulation(name: str, function: Callable[..., Any], first: int) -> Op:
 # numpy's sum and product of small integers are wider than they are, unlike TensorFlow's.
 _SUM = _reduction("Sum", lambda x, **how: np.sum(x, dtype=x.dtype, **how), NUMBERS)
 _PROD = _reduction("Prod", lambda x, **how: np.prod(x, dtype=x.dtype, **how), NUMBERS)
-_MEAN = _reduction("Mean", np.mean, NUMBERS)
+_MEAN = _reduction("Mean", np.mean, FLOATS | COMPLEXES)
 _MAX = _reduction("Max", np.max, REALS)
 _MIN = _reduction("Min", np.min, REALS)
 _ALL = _reduction("All", np.all, None, "bool")

@@ -174,7 +174,7 @@ _BROADCAST_TO = op(
 def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
     if order != "C":
         raise trace_error("numpy.reshape", f"order is 'C', got {order!r}")
-    if isinstance(shape, tuple | list) and list(shape).count(None) == 1:
+    if isinstance(shape, tuple | list) and sum(extent is None for extent in shape) == 1:
         # One extent that is taken from an unknown one: what remains.
         shape = [-1 if extent is None else extent for extent in shape]
     return apply(_RESHAPE, operand(a), shape_operand(shape))
