@@ -1,5 +1,6 @@
 """Turn what users hand in into numpy arrays that nobody changes any more."""
 
+import reprlib
 from typing import Any
 
 import ml_dtypes
@@ -25,23 +26,36 @@ def as_numpy(value: object) -> Array:
     """The array that `value` is: numpy's own, a torch tensor, `__array__`, or `__dlpack__`.
 
     Python numbers become float32, int32, bool or complex128, as in TensorFlow.
+
+    Raises:
+        DtypeError: it is no array, or one with a mask, or a number does not fit.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise DtypeError(str(value.dtype), "a SavedModel has no masks; give it as filled(...)")
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
-    if type(value).__module__.partition(".")[0] == "torch":
+    if any(
+        f"{kind.__module__}.{kind.__name__}" == "torch.Tensor" for kind in type(value).__mro__
+    ):
         return _torch_as_numpy(value)
     if hasattr(value, "__array__"):
         return np.asarray(value)
     if hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)
-    array = np.asarray(value)
+    array = _python_as_numpy(value)
     if array.dtype == np.float64:
-        return array.astype(np.float32)
-    if array.dtype == np.int64:
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32)
+        if (np.isinf(single) & np.isfinite(array)).any():
+            raise _does_not_fit("float32", value)
+        return single
+    if array.dtype in (np.int64, np.uint64):
         narrow = array.astype(np.int32)
         if not np.array_equal(narrow, array):
-            raise DtypeError("int32", f"{value!r} does not fit; give a numpy array or a dtype")
+            raise _does_not_fit("int32", value)
         return narrow
+    if array.dtype == np.object_ and all(isinstance(e, int) for e in array.flat):
+        raise _does_not_fit("int32", value)
     return array
 
 
@@ -50,25 +64,18 @@ def as_variable_array(value: object, dtype: DType | None, name: str) -> tuple[Ar
 
     Raises:
         DtypeError: no SavedModel can hold it.
-        ModelError: the value does not convert to the dtype that was asked for.
+        ModelError: the value does not convert to the dtype that was asked for: floats are
+            rounded, but nothing else is changed.
     """
     if dtype is None:
         array = as_numpy(value)
         dtype = dtype_of(array.dtype)
     else:
-        array = np.asarray(value) if _is_python(value) else as_numpy(value)
+        array = _python_as_numpy(value) if _is_python(value) else as_numpy(value)
     if dtype.is_string:
         return _as_strings(array, name), dtype
     if array.dtype != dtype.numpy:
-        if array.dtype.names is not None and dtype_of(array.dtype) == dtype:
-            array = array.view(dtype.numpy)  # TensorFlow's numpy face of a quantized type
-        else:
-            try:
-                array = array.astype(dtype.numpy)
-            except (TypeError, ValueError) as error:
-                raise ModelError(
-                    name, f"its value does not convert to {dtype}: {error}"
-                ) from None
+        array = _converted(array, dtype, name)
     return array, dtype
 
 
@@ -94,25 +101,72 @@ def _is_python(value: object) -> bool:
     return isinstance(value, bool | int | float | complex | str | bytes | list | tuple)
 
 
+def _python_as_numpy(value: object) -> Array:
+    try:
+        array = np.asarray(value)
+        # numpy pads its own strings with NUL, and so forgets where one ends with it.
+        return np.asarray(value, np.object_) if array.dtype.kind in "SU" else array
+    except ValueError as error:
+        raise DtypeError(type(value).__name__, f"it is no array: {error}") from None
+
+
+def _does_not_fit(dtype: str, value: object) -> DtypeError:
+    shown = reprlib.repr(value)
+    return DtypeError(dtype, f"{shown} does not fit; give a numpy array or a dtype")
+
+
 def _torch_as_numpy(tensor: Any) -> Array:
-    tensor = tensor.detach().cpu().contiguous()
-    bits = _TORCH_BITS.get(str(tensor.dtype))
-    if bits is None:
-        return np.asarray(tensor.numpy())
-    carrier, numpy = bits
     import torch  # noqa: PLC0415 - the caller has imported it already
 
-    return np.asarray(tensor.view(getattr(torch, carrier)).numpy()).view(numpy)
+    bits = _TORCH_BITS.get(str(tensor.dtype))
+    try:
+        tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        if bits is None:
+            return np.asarray(tensor.numpy())
+        carrier, numpy = bits
+        return np.asarray(tensor.view(getattr(torch, carrier)).numpy()).view(numpy)
+    except (TypeError, RuntimeError) as error:
+        raise DtypeError(str(tensor.dtype), f"this tensor is no array: {error}") from None
+
+
+def _converted(array: Array, dtype: DType, name: str) -> Array:
+    if array.dtype.names is not None and dtype_of(array.dtype) == dtype:
+        return array.view(dtype.numpy)  # TensorFlow's numpy face of a quantized type
+    if array.dtype.kind not in "biufcV" or (
+        array.dtype.kind == "c" and dtype.numpy.kind != "c"
+    ):
+        raise ModelError(name, f"its value is {array.dtype}, which does not convert to {dtype}")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = array.astype(dtype.numpy)
+    except (TypeError, ValueError) as error:
+        raise ModelError(name, f"its value does not convert to {dtype}: {error}") from None
+    if not dtype.is_float and not np.array_equal(_comparable(converted), _comparable(array)):
+        raise ModelError(name, f"its value has elements that are no {dtype}")
+    converted.flags.writeable = False  # it is nobody else's, so it need not be copied again
+    return converted
+
+
+def _comparable(array: Array) -> Array:
+    # The small types of ml_dtypes do not all compare with one another; float64 holds them all.
+    return array.astype(np.float64) if array.dtype.kind == "V" else array
 
 
 def _as_strings(array: Array, name: str) -> Array:
     strings = np.empty(array.shape, np.object_)
     flat = strings.reshape(-1)
     for index, element in enumerate(array.reshape(-1).tolist()):
-        if isinstance(element, str):
-            flat[index] = element.encode()
-        elif isinstance(element, bytes):
-            flat[index] = element
-        else:
-            raise ModelError(name, f"a string is wanted, element {index} is {element!r}")
+        try:
+            flat[index] = element.encode() if isinstance(element, str) else element
+        except UnicodeEncodeError as error:
+            raise _no_string(name, index, str(error)) from None
+        if not isinstance(flat[index], bytes):
+            raise _no_string(name, index, repr(element))
+    strings.flags.writeable = False
     return strings
+
+
+def _no_string(name: str, index: int, problem: str) -> DtypeError:
+    return DtypeError(
+        "object", f"element {index} of {name!r} is neither bytes nor text: {problem}"
+    )
