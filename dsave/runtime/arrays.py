@@ -130,8 +130,6 @@ def _torch_as_numpy(tensor: Any) -> Array:
 
 
 def _converted(array: Array, dtype: DType, name: str) -> Array:
-    if array.dtype.names is not None and dtype_of(array.dtype) == dtype:
-        return array.view(dtype.numpy)  # TensorFlow's numpy face of a quantized type
     if array.dtype.kind not in "biufcV" or (
         array.dtype.kind == "c" and dtype.numpy.kind != "c"
     ):
@@ -148,7 +146,8 @@ def _converted(array: Array, dtype: DType, name: str) -> Array:
 
 
 def _comparable(array: Array) -> Array:
-    # The small types of ml_dtypes do not all compare with one another; float64 holds them all.
+    # The small types of ml_dtypes do not all compare with one another, nor do quantized types
+    # as TensorFlow shows them to numpy; float64 holds them all.
     return array.astype(np.float64) if array.dtype.kind == "V" else array
 
 

@@ -111,6 +111,7 @@ def test_a_long_list_is_not_repeated_in_an_error():
         (1.5, "complex64", 1.5 + 0j),
         (np.array([1.5], BFLOAT16), "float32", [1.5]),
         (np.array([-128, 127]), "qint8", [-128, 127]),
+        (np.array([-2, 1], ml_dtypes.int4), "int2", [-2, 1]),
     ],
 )
 def test_a_dtype_that_is_asked_for_is_given(value, dtype, stored):
@@ -129,6 +130,7 @@ def test_a_dtype_that_is_asked_for_is_given(value, dtype, stored):
         (np.array([-1]), "uint64"),
         (np.array([2**63], np.uint64), "int64"),
         (np.array([8]), "int4"),
+        (np.array([-1], ml_dtypes.int4), "uint4"),
         (np.array([0.5], BFLOAT16), "int4"),
         (2, "bool"),
         (1 + 2j, "float32"),
@@ -309,7 +311,13 @@ def read_only(array):
 
 
 def test_a_frozen_array_is_read_only_and_in_row_major_order():
-    for array in (np.ones((2, 3)), np.ones((3, 2)).T, np.ones((4, 6))[::2, ::2], np.ones(())):
+    for array in (
+        np.ones((2, 3)),
+        np.ones((3, 2)).T,
+        np.ones((4, 6))[::2, ::2],
+        np.ones(()),
+        read_only(np.asfortranarray(np.ones((2, 3)))),
+    ):
         copy = frozen(array)
         assert not copy.flags.writeable
         assert copy.flags.c_contiguous
