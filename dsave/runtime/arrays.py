@@ -130,6 +130,8 @@ def _torch_as_numpy(tensor: Any) -> Array:
 
 
 def _converted(array: Array, dtype: DType, name: str) -> Array:
+    if array.dtype.names is not None:  # as TensorFlow shows quantized types to numpy
+        array = array.view(dtype_of(array.dtype).numpy)
     if array.dtype.kind not in "biufcV" or (
         array.dtype.kind == "c" and dtype.numpy.kind != "c"
     ):
@@ -139,16 +141,10 @@ def _converted(array: Array, dtype: DType, name: str) -> Array:
             converted = array.astype(dtype.numpy)
     except (TypeError, ValueError) as error:
         raise ModelError(name, f"its value does not convert to {dtype}: {error}") from None
-    if not dtype.is_float and not np.array_equal(_comparable(converted), _comparable(array)):
+    if not dtype.is_float and not np.array_equal(converted, array):
         raise ModelError(name, f"its value has elements that are no {dtype}")
     converted.flags.writeable = False  # it is nobody else's, so it need not be copied again
     return converted
-
-
-def _comparable(array: Array) -> Array:
-    # The small types of ml_dtypes do not all compare with one another, nor do quantized types
-    # as TensorFlow shows them to numpy; float64 holds them all.
-    return array.astype(np.float64) if array.dtype.kind == "V" else array
 
 
 def _as_strings(array: Array, name: str) -> Array:

@@ -111,7 +111,7 @@ def test_a_long_list_is_not_repeated_in_an_error():
         (1.5, "complex64", 1.5 + 0j),
         (np.array([1.5], BFLOAT16), "float32", [1.5]),
         (np.array([-128, 127]), "qint8", [-128, 127]),
-        (np.array([-2, 1], ml_dtypes.int4), "int2", [-2, 1]),
+        (np.array([-2, 1], ml_dtypes.int4), "int8", [-2, 1]),
     ],
 )
 def test_a_dtype_that_is_asked_for_is_given(value, dtype, stored):
@@ -170,6 +170,9 @@ def test_a_quantized_array_as_tensorflow_shows_it_is_taken_by_its_width():
     array, kind = variable(shown)
     assert (kind, array.dtype, array.tolist()) == ("qint8", np.int8, [-3, 5])
     assert variable(shown, "qint8")[0].tolist() == [-3, 5]
+    assert variable(shown, "int32")[0].tolist() == [-3, 5]
+    with pytest.raises(ModelError):
+        variable(shown, "uint8")
 
 
 @pytest.mark.parametrize(
