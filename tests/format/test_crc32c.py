@@ -2,6 +2,7 @@
 
 - the check value is Castagnoli's
 - it takes every kind of buffer, and continues over the pieces of one, empty ones too
+- crcs of parts, computed apart, join to that of the whole
 - the mask is TensorFlow's, and undone by unmask
 """
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsave.format.crc32c import crc32c, mask, unmask
+from dsave.format.crc32c import crc32c, joined, mask, unmask
 
 CHECK = 0xE3069283
 
@@ -55,3 +56,17 @@ def test_the_mask_rotates_by_15_bits_and_adds_the_constant():
 def test_unmask_undoes_mask(crc):
     assert 0 <= mask(crc) < 2**32
     assert unmask(mask(crc)) == crc
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5))
+def test_crcs_of_parts_join_to_that_of_the_whole(parts):
+    crc = 0
+    for part in parts:
+        crc = joined(crc, crc32c(part), len(part))
+    assert crc == crc32c(b"".join(parts))
+
+
+def test_crcs_of_large_parts_join():
+    first, second = np.ones(1000, np.uint8), np.full((1 << 24) + 3, 7, np.uint8)
+    joint = joined(crc32c(first), crc32c(second), second.nbytes)
+    assert joint == crc32c(second, crc32c(first))
