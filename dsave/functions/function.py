@@ -2,10 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, overload
 
-from dsave.errors import OptionTypeError
+from dsave.errors import OptionTypeError, TraceError
 from dsave.functions.arguments import (
     Args,
     Change,
@@ -169,7 +169,7 @@ class Function:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise OptionTypeError(self.name, str(error)) from None
-        if isinstance(self.python_function, FunctionType):
+        if isinstance(self.python_function, FunctionType | MethodType):
             # Those of numpy's own functions are often no values at all.
             bound.apply_defaults()
         return bound.args, bound.kwargs
@@ -195,7 +195,13 @@ class Function:
 
         with trace.recording():
             tensors: Any = mapped(argument, (args, kwargs))
-            results = self._call(*tensors[0], **tensors[1])
+            try:
+                results = self._call(*tensors[0], **tensors[1])
+            except ValueError as error:
+                # So numpy covers the error of an assignment to an array's elements.
+                if isinstance(error.__cause__, TraceError):
+                    raise error.__cause__ from None
+                raise
             named = iter(arguments)
             structure: Any = mapped(
                 lambda leaf: next(named) if isinstance(leaf, TensorSpec) else leaf,

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dsave.errors import OptionError
+from dsave.errors import OptionError, OptionTypeError
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.variable import Component, Variable
 
@@ -51,6 +51,7 @@ class TensorSpec:
     Raises:
         DtypeError: a SavedModel cannot hold this dtype.
         OptionError: an extent that is neither None nor 0 or more.
+        OptionTypeError: a shape that is no list of extents.
     """
 
     shape: Shape
@@ -60,7 +61,12 @@ class TensorSpec:
     def __init__(
         self, shape: Sequence[int | None], dtype: object = "float32", name: str | None = None
     ) -> None:
-        extents = tuple(_extent(extent, shape) for extent in shape)
+        try:
+            extents = tuple(_extent(extent, shape) for extent in shape)
+        except TypeError:
+            raise OptionTypeError(
+                "shape", f"a list of extents is wanted, got {shape!r}"
+            ) from None
         set_field = object.__setattr__  # the frozen dataclass is normalised once, here
         set_field(self, "shape", extents)
         set_field(self, "dtype", dtype_of(dtype))
@@ -73,8 +79,11 @@ class TensorSpec:
         )
 
     def __str__(self) -> str:
-        extents = ", ".join("None" if n is None else str(n) for n in self.shape)
-        return f"{self.dtype} [{extents}]"
+        return f"{self.dtype} {list(self.shape)}"
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"TensorSpec({list(self.shape)}, {self.dtype.name!r}{name})"
 
 
 def _extent(extent: object, shape: object) -> int | None:

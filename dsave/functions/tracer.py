@@ -163,6 +163,7 @@ class Trace:
         if dtype.is_string:
             content: object = tuple(array.ravel().tolist())
             kept = np.array(array, object)
+            kept.flags.writeable = False
         else:
             content = array.tobytes()
             kept = np.frombuffer(content, array.dtype).reshape(array.shape)
@@ -190,10 +191,11 @@ def operand(value: Any) -> Value:
     if isinstance(value, Tensor):
         return value
     array = np.asarray(value)
-    if array.dtype.kind in "SU":
-        array = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
-        array = array.astype(object)
-    return array
+    if array.dtype.kind == "U":
+        array = np.char.encode(array, "utf-8")
+    if array.dtype.kind == "S":
+        return array.astype(object)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def spec_dtype(value: Value) -> DType:
@@ -263,5 +265,5 @@ def _check_dtype(op: Op, arg: Arg, dtype: DType, attrs: dict[str, Attr]) -> None
             names = ", ".join(sorted(map(str, op.types)))
             raise trace_error(op.name, f"TensorFlow computes it for {names}, not for {dtype}")
         wanted = attrs.setdefault(arg.dtype, dtype)
-    if dtype != wanted:
+    if dtype is not wanted:  # each is one object
         raise trace_error(op.name, f"{arg.name} is {dtype} where {wanted!s} is wanted")

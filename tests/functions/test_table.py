@@ -52,6 +52,10 @@ def above(rng, shape, dtype):
     return np.asarray(rng.uniform(1.1, 3.0, shape), dtype)
 
 
+def words(rng, shape, dtype):
+    return rng.choice(np.array([b"a", b"b"], dtype), shape)
+
+
 def index(rng, shape, dtype):
     return rng.integers(0, 3, shape).astype(dtype)
 
@@ -82,6 +86,7 @@ CASES = {
         normal,
     ),
     "equalities": (lambda x, y: [x == y, x != y], ANY, [A, A], normal),
+    "equalities of strings": (lambda x, y: [x == y, x != b"b"], ["string"], [A, A], words),
     "logic": (
         lambda x, y: [
             np.logical_and(x, y),
@@ -144,6 +149,7 @@ CASES = {
     "degrees": (lambda x: [np.degrees(x), np.deg2rad(x)], F, [A], normal),
     "clip": (lambda x: [np.clip(x, -1, 2), x.clip(0, None)], M, [A], normal),
     "where": (lambda x, y: np.where(x > y, x, y), REAL, [A, (4,)], normal),
+    "where of a number": (lambda x: np.where(x > 0, x, 0.0), [*FLOAT, "int32"], [A], normal),
     "where of numbers": (lambda x: np.where(x, 1.5, 2), ["bool", "int32"], [A], normal),
     "where of parts": (lambda x, y: np.where(x == y, x, y), [*COMPLEX, "bool"], [A, A], normal),
     "parts": (lambda x: [x.real, x.imag, np.conjugate(x)], [*COMPLEX, "float32"], [A], normal),
@@ -217,6 +223,12 @@ CASES = {
     "outer": (lambda x, y: [np.outer(x, y), np.vdot(x, x)], F, [(3,), A], normal),
     # Shapes.
     "reshape": (lambda x: [x.reshape(4, -1), np.reshape(x, (2, 6))], ANY, [A], normal),
+    "reshape of one": (
+        lambda x: [x.reshape(()), x.reshape([]) + 1, x.sum(())],
+        M,
+        [(1, 1)],
+        normal,
+    ),
     "reshape by shape": (lambda x: x.reshape((x.shape[0], 2, 2)), F, [A], normal),
     "reshape by ops.shape": (
         lambda x: x.reshape((ops.shape(x)[1], ops.shape(x)[0] * 2, 2)),

@@ -29,7 +29,7 @@ def cast(value: Any, dtype: object) -> Value:
     if type(value) in {bool, int, float, complex}:
         return np.asarray(value, wanted.numpy)
     given: Value = operand(value)
-    return given if spec_dtype(given) == wanted else apply(_CAST, given, DstT=wanted)
+    return given if spec_dtype(given) is wanted else apply(_CAST, given, DstT=wanted)
 
 
 def loop_dtypes(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> "tuple[np.dtype[Any], ...]":

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.op import Op, op, plain
+from dsave.functions.op import Op, dtypes, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
 from dsave.functions.table.rules import (
-    BOOL,
     COMPLEXES,
     FLOATS,
     INTEGERS,
@@ -52,7 +51,8 @@ def _logical(name: str, function: Callable[..., Any]) -> Op:
 _AND = _logical("LogicalAnd", np.logical_and)
 _OR = _logical("LogicalOr", np.logical_or)
 _NOT = op("LogicalNot(x: bool) -> y: bool", shape=same, kernel=plain(np.logical_not))
-_NOT_EQUAL = _binary("NotEqual", np.not_equal, NUMBERS | BOOL, "bool")
+_COMPARED = NUMBERS | dtypes("bool string")
+_NOT_EQUAL = _binary("NotEqual", np.not_equal, _COMPARED, "bool")
 _ABS = _unary("Abs", np.absolute, FLOATS | SIGNED)
 _COMPLEX_ABS = op(
     "ComplexAbs(x: T) -> y: Tout", shape=same, kernel=plain(np.absolute), types=COMPLEXES
@@ -86,7 +86,7 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
     (np.minimum, _binary("Minimum", np.minimum, REALS), {"b": _AND}),
     (np.arctan2, _binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
-    (np.equal, _binary("Equal", np.equal, NUMBERS | BOOL, "bool"), {}),
+    (np.equal, _binary("Equal", np.equal, _COMPARED, "bool"), {}),
     (np.not_equal, _NOT_EQUAL, {}),
     (np.less, _binary("Less", np.less, REALS, "bool"), {}),
     (np.less_equal, _binary("LessEqual", np.less_equal, REALS, "bool"), {}),

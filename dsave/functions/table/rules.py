@@ -20,7 +20,6 @@ UNSIGNED = dtypes("uint8 uint16 uint32 uint64")
 INTEGERS = SIGNED | UNSIGNED
 REALS = FLOATS | INTEGERS
 NUMBERS = REALS | COMPLEXES
-BOOL = dtypes("bool")
 
 
 def same(_: AnyAttrs, first: Value, *_others: Value) -> Shape:

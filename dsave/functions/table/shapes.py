@@ -283,4 +283,5 @@ FACES: dict[Callable[..., Any], Face] = {
     np.broadcast_to: _broadcast_to,
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
+    np.size: lambda a: a.size,
 }

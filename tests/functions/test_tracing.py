@@ -1,0 +1,552 @@
+"""What a trace records of numpy code, and what it refuses.
+
+- dtypes are numpy's, Python numbers weak; shapes keep what is known
+- each variable, component and constant is one node
+- each node has the user's stack, without the frames of dsave and numpy
+- what a graph cannot express is an error with the function's name, the file and the line
+- ops are recorded by name, those of a namespace too
+"""
+
+import inspect
+import math
+import re
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from dsave import TensorSpec, TraceError, function, ops
+from dsave.errors import DtypeError, ModelError, OptionError, OptionTypeError
+from dsave.functions.graph import Frame
+from dsave.functions.run import run_graph
+from dsave.model.dtype import dtype_of
+from dsave.model.new_variable import mirrored, plain
+
+HERE = "/job:worker/replica:0/task:0/device:CPU:0"
+THERE = "/job:worker/replica:0/task:1/device:CPU:0"
+OPEN = TensorSpec([None, 4], name="x")
+
+
+def graph_of(code, *specs):
+    return function(code).get_concrete_function(*specs or [OPEN]).graph
+
+
+def ops_of(code, *specs):
+    return [node.op for node in graph_of(code, *specs).nodes]
+
+
+def result_of(code, *specs):
+    """Shape and dtype of what the code returns."""
+    spec = graph_of(code, *specs).structured_outputs
+    return spec.shape, spec.dtype.name
+
+
+def weights(kind=plain, name="w"):
+    if kind is plain:
+        return plain(name, dtype_of("float32"), (4, 2), HERE, lambda: name, trainable=True)
+    return mirrored(
+        name,
+        dtype_of("float32"),
+        (4, 2),
+        [HERE, THERE],
+        iter("ab").__next__,
+        trainable=True,
+        aggregation="none",
+    )
+
+
+def test_the_graph_of_a_layer_is_the_one_expected():
+    w = weights()
+    graph = graph_of(lambda x: {"y": np.tanh(x @ w + 1)})
+    assert [(node.name, node.op) for node in graph.nodes] == [
+        ("x", "Placeholder"),
+        ("ReadVariableOp", "ReadVariableOp"),
+        ("MatMul", "MatMul"),
+        ("Const", "Const"),
+        ("AddV2", "AddV2"),
+        ("Tanh", "Tanh"),
+    ]
+    product = graph.nodes[2]
+    assert [(source.node, source.index) for source in product.inputs] == [(0, 0), (1, 0)]
+    assert dict(product.attrs) == {"T": dtype_of("float32")}
+    assert product.output_args == (("product", 1),)
+    assert product.outputs == (TensorSpec([None, 2]),)
+    assert graph.arguments == (OPEN,)
+    assert graph.captures == (w,)
+    assert graph.nodes[1].capture == 0
+    assert [(source.node, source.index) for source in graph.outputs] == [(5, 0)]
+    assert graph.structured_outputs == {"y": TensorSpec([None, 2])}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code", "result"),
+    [
+        ("float32", lambda x: x + 1, "float32"),
+        ("float32", lambda x: x + 1.5, "float32"),
+        ("float32", lambda x: x + np.float64(1), "float64"),
+        ("float32", lambda x: x + np.arange(4), "float64"),
+        ("float16", lambda x: x * np.float32(2), "float32"),
+        ("int32", lambda x: x + 1.5, "float64"),
+        ("int32", lambda x: x / 2, "float64"),
+        ("int8", np.exp, "float16"),
+        ("int8", lambda x: x.sum(), "int64"),
+        ("uint8", lambda x: x.sum(), "uint64"),
+        ("int16", lambda x: x.mean(), "float64"),
+        ("bool", lambda x: x + 1, "int64"),
+        ("bool", lambda x: x.sum(), "int64"),
+        ("uint8", lambda x: x - 1, "uint8"),
+        ("float32", lambda x: x > 1, "bool"),
+        ("complex64", abs, "float32"),
+        ("bfloat16", lambda x: x + x, "bfloat16"),
+        ("bfloat16", lambda x: x + np.float32(1), "float32"),
+        ("float32", lambda x: x.argmax(), "int64"),
+        ("float32", lambda x: np.where(x > 0, x, 0), "float32"),
+    ],
+)
+def test_dtypes_are_those_of_numpy(dtype, code, result):
+    assert result_of(code, TensorSpec([2, 4], dtype))[1] == result
+    array = np.ones((2, 4), dtype_of(dtype).numpy)
+    assert dtype_of(np.asarray(code(array)).dtype).name == result
+
+
+def test_no_cast_is_recorded_where_none_is_needed():
+    assert ops_of(lambda x: x * 2 + 1.0) == ["Placeholder", "Const", "Mul", "Const", "AddV2"]
+
+
+@pytest.mark.parametrize(
+    ("code", "shape"),
+    [
+        (lambda x: x.T, (4, None)),
+        (lambda x: x[0], (4,)),
+        (lambda x: x[1:], (None, 4)),
+        (lambda x: x[:, 1:3], (None, 2)),
+        (lambda x: x[..., None], (None, 4, 1)),
+        (lambda x: x.reshape(-1), (None,)),
+        (lambda x: x.reshape(-1, 2), (None, 2)),
+        (lambda x: x.reshape(x.shape[0], 2, 2), (None, 2, 2)),
+        (lambda x: x.sum(1), (None,)),
+        (lambda x: x.sum(), ()),
+        (lambda x: x + np.ones((3, 1)), (3, 4)),
+        (lambda x: x + np.ones((5, 1, 1)), (5, None, 4)),
+        (lambda x: np.concatenate([x, x]), (None, 4)),
+        (lambda x: np.concatenate([x, np.ones((2, 4))], 1), (2, 8)),
+        (lambda x: np.stack([x, np.ones((2, 4))]), (2, 2, 4)),
+        (lambda x: np.ones((5, 1, 4)) @ x.T, (5, 1, None)),
+        (lambda x: x.reshape((ops.shape(x)[0], 4)), (None, 4)),
+    ],
+)
+def test_shapes_keep_what_is_known(code, shape):
+    assert result_of(code)[0] == shape
+
+
+def test_an_unknown_extent_is_a_tensor_to_who_asks_for_one():
+    graph = graph_of(lambda x: x.sum(0) / ops.shape(x)[0])
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    (found,) = run_graph(graph, [array], None)
+    np.testing.assert_allclose(found, array.mean(0))
+
+
+def test_known_extents_are_numbers():
+    assert ops_of(lambda x: x.reshape(ops.shape(x)), TensorSpec([2, 4])).count("Shape") == 0
+    assert ops_of(lambda x: x * x.size / len(x), TensorSpec([2, 4])).count("Shape") == 0
+
+
+def test_a_variable_is_read_once_and_a_component_is_not_its_variable():
+    w = weights(mirrored)
+    graph = graph_of(lambda x: x @ w + x @ w.components[1] + x @ w + w.components[1][0])
+    assert graph.captures == (w, w.components[1])
+    assert [node.capture for node in graph.nodes if node.op == "ReadVariableOp"] == [0, 1]
+    assert ops_of(lambda x: x @ ops.read(w)).count("ReadVariableOp") == 1
+
+
+def test_equal_constants_are_one_node():
+    table = np.arange(4, dtype=np.float32)
+    assert ops_of(lambda x: (x + table) * table + table.copy()).count("Const") == 1
+    assert ops_of(lambda x: (x + 0.0) * -0.0).count("Const") == 2
+
+
+def test_a_constant_is_what_the_array_was_when_it_was_used():
+    def code(x):
+        table = np.zeros(4, np.float32)
+        y = x + table
+        table[:] = 7
+        return y + table
+
+    (found,) = run_graph(graph_of(code), [np.ones((1, 4))], None)
+    assert found.tolist() == [[8, 8, 8, 8]]
+
+
+def test_arrays_of_other_byte_orders_and_of_text_are_constants():
+    graph = graph_of(lambda x: [x + np.arange(4, dtype=">f4"), np.array(["é", "b"])])
+    first, second = run_graph(graph, [np.zeros((1, 4))], None)
+    assert first.tolist() == [[0, 1, 2, 3]]
+    assert second.tolist() == ["é".encode(), b"b"]
+
+
+def test_names_are_unique_without_regard_to_case():
+    specs = [TensorSpec([], name=name) for name in ("addv2", "Const", "a/b")]
+    graph = graph_of(lambda x, y, z: (x + y + 1) * (z + 2), *specs)
+    names = [node.name for node in graph.nodes]
+    assert names[:3] == ["addv2", "Const", "a_b"]
+    assert len({name.lower() for name in names}) == len(names)
+    assert [spec.name for spec in graph.arguments] == ["addv2", "Const", "a/b"]
+
+
+# The lines of what follows are looked up, not counted.
+def line_of(code, text):
+    lines, first = inspect.getsourcelines(code)
+    return first + next(place for place, line in enumerate(lines) if text in line)
+
+
+def inner(x):
+    return np.linalg.norm(x) + 1
+
+
+def outer(x):
+    y = inner(x)
+    return y * 2
+
+
+def test_each_node_has_the_users_stack():
+    concrete = function(outer).get_concrete_function(OPEN)
+    here = Frame(__file__, sys._getframe().f_lineno - 1, sys._getframe().f_code.co_qualname)
+    stacks = {node.op: node.stack for node in concrete.graph.nodes}
+    of_outer = Frame(__file__, line_of(outer, "inner(x)"), "outer")
+    of_inner = Frame(__file__, line_of(inner, "linalg"), "inner")
+    assert stacks["AddV2"][-3:] == (here, of_outer, of_inner)
+    assert stacks["Sqrt"] == stacks["AddV2"]
+    assert stacks["Mul"][-2:] == (here, Frame(__file__, line_of(outer, "y * 2"), "outer"))
+    assert stacks["Placeholder"][-1] == here
+    of_dsave = re.compile(r"/dsave/(functions|model)/|/numpy/|<frozen")
+    assert not any(of_dsave.search(f.file) for stack in stacks.values() for f in stack)
+
+
+def refused(code, *specs):
+    """The error of the last line of `code`."""
+    with pytest.raises(TraceError) as caught:
+        graph_of(code, *specs)
+    lines, first = inspect.getsourcelines(code)
+    if code.__name__ != "<lambda>":
+        assert (caught.value.file, caught.value.line) == (__file__, first + len(lines) - 1)
+    return caught.value
+
+
+def sets_an_element(x):
+    x[0] = 1
+
+
+def adds_in_place(x):
+    x += 1
+
+
+def writes_out(x):
+    np.add(x, 1, out=np.zeros(4))
+
+
+def sums_out(x):
+    np.sum(x, out=np.zeros(()))
+
+
+def sets_an_array(x):
+    np.zeros(4)[0] = x[0, 0]
+
+
+def branches(x):
+    return 1 if x.sum() > 0 else 2
+
+
+def loops(x):
+    return list(x)
+
+
+def counts(x):
+    range(x.sum().astype("int32"))
+
+
+def measures(x):
+    len(x)
+
+
+def leaves_numpy(x):
+    math.sin(x.sum())
+
+
+def makes_an_array(x):
+    np.array([x, x])
+
+
+def sorts(x):
+    np.sort(x)
+
+
+def decomposes(x):
+    np.linalg.svd(x)
+
+
+def accumulates(x):
+    np.add.accumulate(x)
+
+
+def reduces_where(x):
+    np.sum(x, where=np.ones(4, bool))
+
+
+def adds_where(x):
+    np.add(x, 1, where=np.ones(4, bool))
+
+
+def has_no_ufunc(x):
+    np.nextafter(x, 1)
+
+
+def masks(x):
+    x[np.ones(4, bool)]
+
+
+def masks_by_a_tensor(x):
+    x[x > 0]
+
+
+def indexes_beyond(x):
+    x[:, 4]
+
+
+def indexes_too_much(x):
+    x[0, 0, 0]
+
+
+def indexes_by_floats(x):
+    x[x]
+
+
+def takes_beyond(x):
+    x[:, [0, 4]]
+
+
+def asks_the_size(x):
+    return x.size
+
+
+def has_no_method(x):
+    x.tobytes()
+
+
+def fits_not(x):
+    x @ np.ones((3, 2))
+
+
+def broadcasts_not(x):
+    x + np.ones(3)
+
+
+def reshapes_not(x):
+    x[0].reshape(3, 2)
+
+
+def joins_not(x):
+    np.concatenate([x, np.ones((2, 3))])
+
+
+def names_no_axis(x):
+    x.sum(2)
+
+
+def names_an_axis_twice(x):
+    x.sum((0, 0))
+
+
+def widens_by_none(x):
+    np.broadcast_to(x, (x.shape[0], 4))
+
+
+def multiplies_bytes(x):
+    x.astype("int8") @ x.astype("int8").T
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (sets_an_element, r"assignment to elements.*in place"),
+        (adds_in_place, r"numpy\.add,.*in place \(out= and \+="),
+        (writes_out, r"numpy\.add,.*in place \(out="),
+        (sums_out, r"numpy\.sum,.*in place \(out="),
+        (sets_an_array, r"float of a tensor|conversion to an array"),
+        (branches, r"condition on a tensor.*numpy\.where"),
+        (loops, r"length of a tensor.*extent 0.*dsave\.ops\.shape"),
+        (counts, r"an index or a size"),
+        (measures, r"length of a tensor.*dsave\.ops\.shape"),
+        (leaves_numpy, r"float of a tensor"),
+        (makes_an_array, r"conversion to an array.*numpy\.stack"),
+        (sorts, r"numpy\.sort.*dsave\.ops\.call"),
+        (decomposes, r"numpy\.linalg\.svd.*dsave\.ops\.call"),
+        (accumulates, r"numpy\.add\.accumulate.*dsave\.ops\.call"),
+        (reduces_where, r"numpy\.sum.*where"),
+        (adds_where, r"numpy\.add.*where="),
+        (has_no_ufunc, r"numpy\.nextafter.*dsave\.ops\.call"),
+        (masks, r"indexing.*mask"),
+        (masks_by_a_tensor, r"indexing.*mask"),
+        (indexes_beyond, r"indexing.*index 4 of an axis with 4"),
+        (indexes_too_much, r"indexing.*3 indices"),
+        (indexes_by_floats, r"indexing.*integer, got float32"),
+        (takes_beyond, r"numpy\.take.*index 4 of an axis with 4"),
+        (asks_the_size, r"extent 0"),
+        (has_no_method, r"numpy\.ndarray\.tobytes"),
+        (fits_not, r"numpy\.matmul.*\(None, 4\) and \(3, 2\)"),
+        (broadcasts_not, r"broadcasting.*\(None, 4\), \(3,\)"),
+        (reshapes_not, r"numpy\.reshape.*4 elements"),
+        (joins_not, r"numpy\.concatenate.*differ"),
+        (names_no_axis, r"axis 2 of a tensor that has 2"),
+        (names_an_axis_twice, r"named twice"),
+        (widens_by_none, r"unknown; dsave\.ops\.shape"),
+        (multiplies_bytes, r"MatMul.*not for int8"),
+    ],
+)
+def test_what_no_graph_expresses_is_refused_at_its_line(code, message):
+    assert re.search(message, str(refused(code)))
+
+
+def test_a_tensor_of_another_trace_is_refused():
+    kept = []
+    graph_of(lambda x: kept.append(x) or x)
+    assert "belongs to another function" in str(refused(lambda x: x + kept[0]))
+
+
+def test_an_op_is_recorded_by_its_name():
+    spec = TensorSpec([None], "int32", name="found")
+    graph = graph_of(
+        lambda x: ops.call(
+            "Test>Find",
+            [x, np.int32(3)],
+            {
+                "T": np.float32,
+                "kinds": [np.dtype("int8"), bool],
+                "size": 3,
+                "rate": 0.5,
+                "exact": True,
+                "mode": "fast",
+                "shape": (None, 2),
+                "shapes": [(1,), ()],
+                "table": np.ones(2),
+            },
+            [spec, spec, TensorSpec([], "string", name="text")],
+        )
+    )
+    node = graph.nodes[-1]
+    assert (node.name, node.op) == ("Test_Find", "Test>Find")
+    assert node.output_args == (("found", 2), ("text", 1))
+    assert node.outputs == (
+        TensorSpec([None], "int32"),
+        TensorSpec([None], "int32"),
+        TensorSpec([], "string"),
+    )
+    table = node.attrs["table"]
+    assert table.tolist() == [1, 1]
+    assert {**node.attrs, "table": None} == {
+        "T": dtype_of("float32"),
+        "kinds": [dtype_of("int8"), dtype_of("bool")],
+        "size": 3,
+        "rate": 0.5,
+        "exact": True,
+        "mode": b"fast",
+        "shape": (None, 2),
+        "shapes": [(1,), ()],
+        "table": None,
+    }
+    assert len(graph.outputs) == 3
+
+
+def test_one_output_without_a_name_is_called_output():
+    graph = graph_of(lambda x: ops.call("Test>Same", [x], {}, TensorSpec([None])) + 1)
+    assert graph.nodes[1].output_args == (("output", 1),)
+    assert graph.nodes[-1].op == "AddV2"
+
+
+def test_an_op_without_tensors_among_its_inputs_is_recorded_too():
+    graph = graph_of(lambda _: ops.call("Test>Now", [], {}, TensorSpec([], "int64")))
+    assert [node.op for node in graph.nodes] == ["Placeholder", "Test>Now"]
+
+
+def test_what_follows_from_the_inputs_of_a_known_op_may_be_left_out():
+    graph = graph_of(lambda x: ops.call("Split", [np.int32(1), x], {"num_split": 2}))
+    node = graph.nodes[-1]
+    assert node.attrs == {"T": dtype_of("float32"), "num_split": 2}
+    assert node.output_args == (("output", 2),)
+    assert node.outputs == (TensorSpec([None, 2]), TensorSpec([None, 2]))
+
+
+def test_the_outputs_of_a_known_op_may_be_described():
+    spec = TensorSpec([7, 4])
+    graph = graph_of(lambda x: ops.call("ConcatV2", [x, x, np.int32(0)], {}, spec))
+    assert graph.nodes[-1].outputs == (spec,)
+    assert graph.nodes[-1].attrs["N"] == 2
+
+
+def test_an_unknown_op_runs_in_tensorflow_only():
+    with pytest.raises(ModelError, match="Test>Same: numpy cannot run"):
+        ops.call("Test>Same", [np.ones(3)], {}, TensorSpec([3]))
+    graph = graph_of(lambda x: ops.call("Test>Same", [x], {}, TensorSpec([None])))
+    with pytest.raises(ModelError, match="Test>Same"):
+        run_graph(graph, [np.ones((1, 4))], None)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "outputs", "error"),
+    [
+        ({"f": object()}, TensorSpec([]), OptionTypeError),
+        ({"T": "float32 "}, ["float32"], OptionTypeError),
+        ({"s": (-1,)}, TensorSpec([]), OptionError),
+    ],
+)
+def test_what_is_no_attribute_or_output_is_refused(attrs, outputs, error):
+    with pytest.raises(error):
+        graph_of(lambda x: ops.call("Test>Same", [x], attrs, outputs))
+
+
+def test_inputs_that_a_known_op_does_not_take_are_refused():
+    with pytest.raises(OptionTypeError, match="MatMul: its inputs are a, b, got 1"):
+        graph_of(lambda x: ops.call("MatMul", [x]))
+
+
+def test_ops_run_on_arrays():
+    np.testing.assert_allclose(ops.softmax([0.0, 0.0]), [0.5, 0.5])
+    assert ops.one_hot(np.array([1]), 3).tolist() == [[0, 1, 0]]
+    assert ops.gather(np.arange(5), [-1, 0]).tolist() == [4, 0]
+    assert ops.cast(2.7, "int32").dtype == np.int32
+    assert ops.shape(np.ones((2, 3))).tolist() == [2, 3]
+    assert ops.call("AddV2", [np.float32(1), np.float32(2)]) == 3
+
+
+def test_erf_is_right_to_the_last_bits():
+    points = np.concatenate([np.linspace(-7, 7, 1001), [1e-300, 0.5, 4.0]])
+    exact = [math.erf(point) for point in points]
+    np.testing.assert_allclose(ops.erf(points), exact, rtol=1e-15)
+    assert ops.erf(np.array([np.inf, -np.inf])).tolist() == [1, -1]
+    assert np.isnan(ops.erf(np.array([np.nan]))).all()
+    assert ops.erf(np.array([1], ml_dtypes.bfloat16)).dtype == ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error"),
+    [
+        ([-1], "float32", OptionError),
+        ([2.5], "float32", OptionError),
+        (None, "float32", OptionTypeError),
+        (3, "float32", OptionTypeError),
+        ([], "datetime64[s]", DtypeError),
+    ],
+)
+def test_what_is_no_spec_is_refused(shape, dtype, error):
+    with pytest.raises(error):
+        TensorSpec(shape, dtype)
+
+
+def test_a_spec_is_plain_to_write_and_to_read():
+    spec = TensorSpec([None, 64], "float32", name="x")
+    assert spec == TensorSpec((None, np.int64(64)), np.float32, "x")
+    assert repr(spec) == "TensorSpec([None, 64], 'float32', name='x')"
+    assert str(spec) == "float32 [None, 64]"
+    assert hash(spec) == hash(TensorSpec((None, 64), name="x"))
+    assert spec.accepts([3, 64])
+    assert not spec.accepts([3, 65])
+    assert not spec.accepts([64])
