@@ -34,6 +34,7 @@ from dsave.model.variable import (
     Variable,
 )
 from dsave.options import SaveOptions, VariablePolicy
+from dsave.plan.sharding import MaxShardSizePolicy, ShardableTensor, ShardByTaskPolicy
 from dsave.runtime.cluster import Cluster
 from dsave.runtime.result import SaveResult, ShardResult
 from dsave.save import SaveHandle, save
@@ -53,6 +54,7 @@ __all__ = [
     "DtypeError",
     "Function",
     "HostLostError",
+    "MaxShardSizePolicy",
     "MirroredVariable",
     "MissingKeyError",
     "ModelError",
@@ -65,7 +67,9 @@ __all__ = [
     "SaveHandle",
     "SaveOptions",
     "SaveResult",
+    "ShardByTaskPolicy",
     "ShardResult",
+    "ShardableTensor",
     "ShardedVariable",
     "StalledError",
     "SyncOnReadVariable",

@@ -6,9 +6,10 @@ TensorFlow asks of its context.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from dsave.errors import OptionError, OptionTypeError
 
@@ -84,6 +85,10 @@ class SaveOptions:
     )
     """A `VariablePolicy`, or its value string in any case."""
 
+    experimental_sharding_callback: Callable[..., Any] | None = None
+    """What cuts that which one host gives in data files: a `ShardByTaskPolicy` (as None does:
+    one file for each host), a `MaxShardSizePolicy`, or a function of the same form."""
+
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the frozen dataclass is normalised once, here
         set_field(
@@ -92,6 +97,7 @@ class SaveOptions:
             VariablePolicy.from_obj(self.experimental_variable_policy),
         )
         set_field(self, "namespace_whitelist", _namespaces(self.namespace_whitelist))
+        _check_sharding(self.experimental_sharding_callback)
         _check_device(self.experimental_io_device)
         aliases = {} if self.function_aliases is None else self.function_aliases
         if not isinstance(aliases, Mapping):
@@ -135,6 +141,15 @@ def _check_device(given: object) -> None:
     if given is not None and not isinstance(given, str):
         raise OptionTypeError(
             "experimental_io_device", f"a device string or None is wanted, got {given!r}"
+        )
+
+
+def _check_sharding(given: object) -> None:
+    # A class is callable too, and what it makes is a policy, not data files.
+    if given is not None and (isinstance(given, type) or not callable(given)):
+        raise OptionError(
+            "experimental_sharding_callback",
+            f"a policy, another function of tensors or None is wanted, got {given!r}",
         )
 
 

@@ -21,7 +21,9 @@ from dsave.model.device import cpu0, resolve_io_host
 from dsave.model.dtype import STRING
 from dsave.model.trackable import ObjectGraph, trace
 from dsave.options import SaveOptions
+from dsave.plan.items import StringNbytes
 from dsave.plan.save_plan import SavePlan, check_space, plan_disks, plan_shards
+from dsave.plan.sharding import ShardingCallback
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.coordinator import Coordinator
 from dsave.runtime.host_save import HostProgress, Receipt, Ticket, marker_of
@@ -107,7 +109,10 @@ def save(
     ticket = Ticket(_new_epoch(), _absolute(directory), durable, stall_timeout_s)
     participants = Participants(cluster, ticket)
     try:
-        plan = _plan(graph, metadata, participants, cluster.hosts, io_host, ticket.directory)
+        sharding = options.experimental_sharding_callback
+        plan = _plan(
+            graph, metadata, participants, cluster.hosts, io_host, sharding, ticket.directory
+        )
         travelling = {h for s in plan.shards for h in s.source_hosts if h != s.writer}
         coordinator = Coordinator(
             plan,
@@ -170,6 +175,7 @@ def _plan(
     participants: Participants,
     hosts: Sequence[str],
     io_host: str | None,
+    sharding: ShardingCallback | None,
     directory: str,
 ) -> SavePlan:
     """Take the snapshots, learn what the hosts know, and decide the whole save."""
@@ -182,7 +188,7 @@ def _plan(
                     variable.name, f"it is on {component.host}, which this cluster has not"
                 )
             snapshots.setdefault(component.host, {})[component.key] = variable.name
-    draft = plan_shards(variables, hosts, io_host, defaultdict(int))
+    draft = plan_shards(variables, hosts, io_host, defaultdict(StringNbytes))
     writers = list(dict.fromkeys(shard.writer for shard in draft)) or [io_host or hosts[0]]
     found = participants.begin(snapshots, writers)
     string_nbytes = {k: n for answer in found.values() for k, n in answer.string_nbytes.items()}
@@ -193,7 +199,7 @@ def _plan(
     }
     plan = SavePlan(
         directory,
-        plan_shards(variables, hosts, io_host, string_nbytes),
+        plan_shards(variables, hosts, io_host, string_nbytes, sharding),
         plan_disks(writers, sees, {writer: found[writer].free_nbytes for writer in writers}),
     )
     check_space(plan, len(metadata.saved_model) + len(metadata.object_graph))

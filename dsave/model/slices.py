@@ -5,7 +5,7 @@ The text form is TensorFlow's `shape_and_slices` (tensorflow/core/framework/tens
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +60,35 @@ class Box:
             tuple(a - b for a, b in zip(self.starts, outer.starts, strict=True)), self.lengths
         )
 
+    def along(self, axis: int, start: int, length: int) -> "Box":
+        """`length` slices of the box along an axis; `start` is counted from its corner."""
+        starts, lengths = list(self.starts), list(self.lengths)
+        starts[axis] += start
+        lengths[axis] = length
+        return Box(tuple(starts), tuple(lengths))
+
     def spec(self, shape: Sequence[int]) -> str:
         """TensorFlow's text for this box of a tensor of this shape, all extents explicit."""
         extents = ":".join(
             f"{start},{length}" for start, length in zip(self.starts, self.lengths, strict=True)
         )
         return " ".join([*map(str, shape), extents])
+
+
+def blocks(box: Box, size: int) -> Iterator[Box]:
+    """Cut a box, in row-major order, in boxes of at most `size` elements, and at least one."""
+    extent = next((axis for axis, n in enumerate(box.lengths) if n > 1), None)
+    if extent is None or box.size <= size:
+        if box.size:
+            yield box
+        return
+    rows = max(1, size // (box.size // box.lengths[extent]))
+    for start in range(0, box.lengths[extent], rows):
+        run = box.along(extent, start, min(rows, box.lengths[extent] - start))
+        if run.size <= size:
+            yield run
+        else:
+            yield from blocks(run, size)
 
 
 def partition(size: int, parts: int) -> list[tuple[int, int]]:

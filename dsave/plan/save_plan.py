@@ -1,8 +1,9 @@
 """Decide a whole save before its first byte moves: which file holds what, and who writes it.
 
-One data file for each host that gives bytes, whichever device they are on, and one more for
-the object graph; so neither an io device nor a policy changes the files, as in TensorFlow
-(python/checkpoint/functional_saver.py, ShardByTaskPolicy). Hosts that give nothing get no file.
+One data file for each host that gives bytes, whichever device they are on, or as many as a
+sharding callback makes of it, and one more for the object graph; so neither an io device nor a
+variable policy changes the files, as in TensorFlow (python/checkpoint/functional_saver.py).
+Hosts that give nothing get no file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,64 +12,14 @@ from typing import Literal
 
 from dsave.errors import ModelError, NoSpaceError
 from dsave.format import naming
-from dsave.model.dtype import DType
+from dsave.model.device import cpu0
 from dsave.model.slices import Box
-from dsave.model.variable import (
-    Aggregation,
-    Component,
-    MirroredVariable,
-    ShardedVariable,
-    SyncOnReadVariable,
-    Variable,
-)
+from dsave.model.variable import MirroredVariable, ShardedVariable, Variable
+from dsave.plan.items import Item, StringNbytes, cut, items_of
 from dsave.plan.routing import Load, balance_bytes
+from dsave.plan.sharding import ShardableTensor, ShardingCallback, shards_of
 
 Layout = Literal["single", "host-local"]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One array on one host."""
-
-    host: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Arrays of one shape that become one run of bytes: one array, or several aggregated.
-
-    `nbytes` is the size of each; of strings, in their stored form.
-    """
-
-    sources: tuple[Source, ...]
-    shape: tuple[int, ...]
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One entry of a data file, and the parts that follow each other in it.
-
-    `box` is None for a whole tensor.
-    """
-
-    key: str
-    dtype: DType
-    shape: tuple[int, ...]
-    box: Box | None
-    parts: tuple[Part, ...]
-    aggregation: Aggregation = Aggregation.NONE
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the entry."""
-        return sum(part.nbytes for part in self.parts)
-
-    @property
-    def source_hosts(self) -> tuple[str, ...]:
-        """The hosts that bytes come from, in order of first use."""
-        return tuple(dict.fromkeys(s.host for part in self.parts for s in part.sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +88,18 @@ def plan_shards(
     variables: Sequence[tuple[str, Variable]],
     hosts: Sequence[str],
     io_host: str | None,
-    string_nbytes: Mapping[str, int],
+    string_nbytes: Mapping[str, StringNbytes],
+    sharding: ShardingCallback | None = None,
 ) -> tuple[Shard, ...]:
     """Cut the variables (checkpoint key, variable) into data files and choose their writers.
 
     `hosts` in the cluster's order; `io_host` is the host of `experimental_io_device`;
-    `string_nbytes` gives the stored size of each string array by component key.
+    `string_nbytes` gives the size of each string array by component key; `sharding` cuts what
+    one host gives (None: it stays one file).
 
     Raises:
         ModelError: two variables have one checkpoint key.
+        OptionError, OptionTypeError: `sharding` does something that it may not.
     """
     seen: dict[str, Variable] = {}
     for key, variable in variables:
@@ -157,12 +111,17 @@ def plan_shards(
     givers = balance_bytes((load for key, v in variables for load in _loads(key, v)), hosts)
     by_host: dict[str, list[Item]] = {host: [] for host in hosts}
     for key, variable in variables:
-        for host, item in _items(key, variable, givers, io_host, string_nbytes):
+        for host, item in items_of(key, variable, givers, io_host, string_nbytes):
             by_host[host].append(item)
-    given = [(host, items) for host, items in by_host.items() if items]
+    files = [
+        (host, file)
+        for host, items in by_host.items()
+        if items
+        for file in _files(items, host, sharding, string_nbytes)
+    ]
     return tuple(
-        Shard(index, naming.data_file(index, len(given) + 1), io_host or host, tuple(items))
-        for index, (host, items) in enumerate(given)
+        Shard(index, naming.data_file(index, len(files) + 1), io_host or host, tuple(items))
+        for index, (host, items) in enumerate(files)
     )
 
 
@@ -214,45 +173,22 @@ def _loads(key: str, variable: Variable) -> Iterable[Load]:
         yield Load(key, variable.nbytes, (variable.components[0].host,))
 
 
-def _items(
-    key: str,
-    variable: Variable,
-    givers: Mapping[str, str],
-    io_host: str | None,
-    string_nbytes: Mapping[str, int],
-) -> Iterable[tuple[str, Item]]:
-    """Each entry of a variable, and the host in whose file it is."""
-    dtype, shape = variable.dtype, variable.shape
+def _files(
+    items: Sequence[Item],
+    host: str,
+    sharding: ShardingCallback | None,
+    string_nbytes: Mapping[str, StringNbytes],
+) -> Iterable[Sequence[Item]]:
+    """The data files that a host's entries become."""
+    if sharding is None:
+        return [items]
 
-    def part(*components: Component) -> Part:
-        first = components[0]
-        nbytes = (
-            string_nbytes[first.key] if dtype.is_string else first.box.size * dtype.itemsize
-        )
-        sources = tuple(Source(component.host, component.key) for component in components)
-        return Part(sources, first.box.lengths, nbytes)
+    def shardable(item: Item) -> ShardableTensor:
+        nbytes = item.nbytes
+        if item.dtype.is_string:
+            nbytes = sum(string_nbytes[part.sources[0].key].strings for part in item.parts)
+        box = item.box or Box.whole(item.shape)
+        return ShardableTensor(item.key, item.dtype, item.shape, box, cpu0(host), nbytes)
 
-    if isinstance(variable, ShardedVariable):
-        # A slice without elements is not allowed, and holds nothing.
-        pieces = [c for c in variable.components if c.box.size] or [variable.components[0]]
-        if dtype.reassembled and len(pieces) > 1:
-            for c in pieces:
-                yield c.host, Item(key, dtype, shape, c.box, (part(c),))
-        else:  # TensorFlow cannot put slices of this dtype together: store one piece
-            parts = tuple(part(c) for c in pieces)
-            yield pieces[0].host, Item(key, dtype, shape, None, parts)
-        return
-    host = givers[key]
-    if isinstance(variable, SyncOnReadVariable) and variable.aggregation in {
-        Aggregation.SUM,
-        Aggregation.MEAN,
-    }:
-        whole = part(*variable.components)
-        yield host, Item(key, dtype, shape, None, (whole,), variable.aggregation)
-        return
-    held = {component.host: component for component in reversed(variable.components)}
-    if not isinstance(variable, MirroredVariable) or io_host not in held:
-        source = held[host]
-    else:  # the io host's own replica need not travel
-        source = held[io_host]
-    yield host, Item(key, dtype, shape, None, (part(source),))
+    shards = shards_of([shardable(item) for item in items], sharding)
+    return [[cut(items[number], box) for number, box in shard] for shard in shards]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dsave.errors import SaveError
 from dsave.format.bundle import Entry
 from dsave.format.coding import Buffer
+from dsave.plan.items import StringNbytes
 from dsave.plan.save_plan import Shard
 from dsave.runtime.arrays import Array
 from dsave.runtime.file_storage import FileStorage
@@ -41,7 +42,7 @@ class Found:
     `free_nbytes` is None where there is no limit, or where the host is not to write.
     """
 
-    string_nbytes: dict[str, int]
+    string_nbytes: dict[str, StringNbytes]
     free_nbytes: int | None
 
 
@@ -101,7 +102,7 @@ class HostSave:
     def serve(self) -> Endpoint:
         """Start to give out this host's bytes to writers on other hosts."""
         self._server = Server(
-            self._address, self._snapshot.memory, self._ticket.stall_timeout_s
+            self._address, self._snapshot.chunks, self._ticket.stall_timeout_s
         )
         return self._server.endpoint
 

@@ -1,20 +1,23 @@
 """Write one data file: bytes of this host straight from its arrays, others' through a buffer.
 
-What is buffered is bounded: one chunk for each source of a part, whatever its size. Strings are
-the exception: their stored form is made in memory, as a whole tensor.
+What is buffered is bounded: one chunk for each source of a part, whatever its size; and one
+where a part is a box of an array that does not lie in one run of memory. Strings are the
+exception: their stored form is made in memory, as a whole tensor.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from dsave.format.bundle import Entry, ShardWriter
 from dsave.format.coding import Buffer
 from dsave.format.strings import EncodedStrings, decode_strings, encode_strings
+from dsave.model.slices import Box, blocks
 from dsave.model.variable import aggregated
-from dsave.plan.save_plan import Item, Part, Shard
+from dsave.plan.items import Item, Part, StringNbytes
+from dsave.plan.save_plan import Shard
 from dsave.runtime.arrays import Array, as_bytes
-from dsave.runtime.stream import CHUNK_NBYTES, Endpoint, Range, Reader
+from dsave.runtime.stream import CHUNK_NBYTES, Endpoint, Piece, Reader
 
 _LOCAL_CHUNK_NBYTES = 1 << 20
 
@@ -30,19 +33,28 @@ class Snapshot:
             if array.dtype == np.object_
         }
 
-    def string_nbytes(self) -> dict[str, int]:
-        """The stored size of each string array."""
-        return {key: len(strings.payload) for key, strings in self._strings.items()}
+    def string_nbytes(self) -> dict[str, StringNbytes]:
+        """The size of each string array."""
+        return {
+            key: StringNbytes(len(strings.payload), sum(map(len, self._arrays[key].flat)))
+            for key, strings in self._strings.items()
+        }
 
     def strings(self, key: str) -> EncodedStrings:
         """A string array in its stored form."""
         return self._strings[key]
 
-    def memory(self, key: str) -> memoryview:
-        """The bytes of an array, or of the stored form of strings."""
+    def array(self, key: str, box: Box | None) -> Array:
+        """An array, or a box of it; of strings, the bytes of their stored form."""
         if key in self._strings:
-            return memoryview(self._strings[key].payload)
-        return as_bytes(self._arrays[key])
+            return np.frombuffer(self._strings[key].payload, np.uint8)
+        array = self._arrays[key]
+        # An empty index makes a scalar of an array without axes.
+        return array[box.index] if box is not None and box.lengths else array
+
+    def chunks(self, key: str, box: Box | None) -> Iterable[memoryview]:
+        """The bytes of an array or of a box of it, for a stream."""
+        return _chunks(self.array(key, box), CHUNK_NBYTES)
 
 
 def write_shard(
@@ -62,8 +74,8 @@ def write_shard(
     try:
         for source in shard.source_hosts:
             if source != host:
-                ranges = [r for item in shard.items for r in _ranges(item, source)]
-                readers[source] = Reader(source, endpoints[source], ranges, timeout_s)
+                pieces = [p for item in shard.items for p in _pieces(item, source)]
+                readers[source] = Reader(source, endpoints[source], pieces, timeout_s)
         writer = ShardWriter(shard.index, write)
         sources = _Sources(host, snapshot, readers)
         for item in shard.items:
@@ -80,27 +92,36 @@ def write_shard(
             reader.close()
 
 
-def _steps(item: Item, part: Part) -> Iterator[tuple[int, int]]:
-    """(offset, nbytes) of the pieces in which a part is read: the order both ends agree on."""
-    if len(part.sources) == 1:
-        yield 0, part.nbytes
+def _chunks(array: Array, nbytes: int) -> Iterator[memoryview]:
+    """The bytes of an array, row by row; what does not lie in one run is copied by chunks."""
+    if array.flags.c_contiguous:
+        memory = as_bytes(array)
+        for offset in range(0, len(memory), nbytes):
+            yield memory[offset : offset + nbytes]
         return
-    step = CHUNK_NBYTES // len(part.sources) // item.dtype.itemsize * item.dtype.itemsize
-    step = max(step, item.dtype.itemsize)
-    for offset in range(0, part.nbytes, step):
-        yield offset, min(step, part.nbytes - offset)
+    for block in blocks(Box.whole(array.shape), nbytes // array.itemsize):
+        yield as_bytes(np.ascontiguousarray(array[block.index]))
 
 
-def _ranges(item: Item, host: str) -> Iterator[Range]:
+def _steps(item: Item, part: Part) -> Iterator[Box | None]:
+    """The boxes in which a part is read: the order both ends agree on."""
+    if len(part.sources) == 1:
+        yield part.box
+    else:
+        box = part.box or Box.whole(part.shape)
+        yield from blocks(box, CHUNK_NBYTES // len(part.sources) // item.dtype.itemsize)
+
+
+def _pieces(item: Item, host: str) -> Iterator[Piece]:
     for part in item.parts:
-        for offset, nbytes in _steps(item, part):
+        for box in _steps(item, part):
             for source in part.sources:
                 if source.host == host:
-                    yield source.key, offset, nbytes
+                    yield source.key, box
 
 
 class _Sources:
-    """Where the bytes of items come from, read strictly in the order of `_ranges`."""
+    """Where the bytes of items come from, read strictly in the order of `_pieces`."""
 
     def __init__(self, host: str, snapshot: Snapshot, readers: Mapping[str, Reader]) -> None:
         self._host = host
@@ -114,9 +135,8 @@ class _Sources:
             if len(part.sources) > 1:
                 yield from self._aggregated(item, part)
             elif part.sources[0].host == self._host:
-                memory = self._snapshot.memory(part.sources[0].key)
-                for offset in range(0, part.nbytes, _LOCAL_CHUNK_NBYTES):
-                    yield memory[offset : offset + _LOCAL_CHUNK_NBYTES]
+                array = self._snapshot.array(part.sources[0].key, part.box)
+                yield from _chunks(array, _LOCAL_CHUNK_NBYTES)
             else:
                 reader = self._readers[part.sources[0].host]
                 for offset in range(0, part.nbytes, CHUNK_NBYTES):
@@ -125,15 +145,17 @@ class _Sources:
                     yield chunk
 
     def _aggregated(self, item: Item, part: Part) -> Iterator[Buffer]:
-        for offset, nbytes in _steps(item, part):
+        for box in _steps(item, part):
+            assert box is not None
+            nbytes = box.size * item.dtype.itemsize
             pieces = []
             for index, source in enumerate(part.sources):
                 if source.host == self._host:
-                    memory = self._snapshot.memory(source.key)[offset : offset + nbytes]
+                    pieces.append(self._snapshot.array(source.key, box).reshape(-1))
                 else:
                     memory = self._buffer[index * nbytes : (index + 1) * nbytes]
                     self._readers[source.host].receive_into(memory)
-                pieces.append(np.frombuffer(memory, item.dtype.numpy))
+                    pieces.append(np.frombuffer(memory, item.dtype.numpy))
             yield as_bytes(aggregated(item.aggregation, pieces))
 
     def strings(self, item: Item) -> EncodedStrings:
@@ -145,7 +167,7 @@ class _Sources:
         for part in item.parts:
             source = part.sources[0]
             if source.host == self._host:
-                payload = self._snapshot.memory(source.key)
+                payload = as_bytes(self._snapshot.array(source.key, None))
             else:
                 payload = memoryview(bytearray(part.nbytes))
                 self._readers[source.host].receive_into(payload)

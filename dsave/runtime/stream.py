@@ -1,12 +1,12 @@
 """Move bytes from the host that holds them to the host that writes them, in bounded chunks.
 
 A plain TCP connection from the writer to each source: the writer sends its token and the list
-of ranges it will want, in order; the source sends the bytes, straight from its arrays. The
+of pieces it will want, in order; the source sends the bytes, straight from its arrays. The
 socket's own window is the credit: a writer that is slow to write makes the source wait. Ray's
 object path moves the same bytes at a third of the rate and through both hosts' stores.
 
     request   32 bytes token, 4 bytes big-endian length of what follows,
-              JSON [[key, offset, nbytes], ...]
+              JSON [[key, null], [key, [starts, lengths]], ...]
     response  1 byte status: 0, then all bytes; or 1, then 4 bytes length and a text
 """
 
@@ -16,18 +16,23 @@ import secrets
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dsave.errors import HostLostError
+from dsave.format.coding import Buffer
+from dsave.model.slices import Box
 
 CHUNK_NBYTES = 4 << 20
 _TOKEN_NBYTES = 32
 _MAX_REQUEST_NBYTES = 1 << 28
 _OK, _REFUSED = b"\0", b"\1"
 
-Range = tuple[str, int, int]
-"""(key, offset, nbytes) of an array's memory."""
+Piece = tuple[str, Box | None]
+"""(key, box) of an array, whose elements travel in row-major order; None: all there is."""
+
+Find = Callable[[str, Box | None], Iterable[Buffer]]
+"""The bytes of a piece, in chunks that are valid until the next. Raises KeyError at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,9 @@ class Endpoint:
 
 
 class Server:
-    """Gives out ranges of one snapshot until it is closed, a thread for each connection."""
+    """Gives out pieces of one snapshot until it is closed, a thread for each connection."""
 
-    def __init__(
-        self, address: str, find: Callable[[str], memoryview], timeout_s: float
-    ) -> None:
+    def __init__(self, address: str, find: Find, timeout_s: float) -> None:
         self._find = find
         self._timeout_s = timeout_s
         self._token = secrets.token_bytes(_TOKEN_NBYTES)
@@ -90,9 +93,9 @@ class Server:
             if length > _MAX_REQUEST_NBYTES:
                 return
             try:
-                ranges = [
-                    self._find(key)[offset : offset + nbytes]
-                    for key, offset, nbytes in json.loads(_receive(connection, length))
+                pieces = [
+                    self._find(key, None if box is None else Box(*map(tuple, box)))
+                    for key, box in json.loads(_receive(connection, length))
                 ]
             except KeyError as error:
                 text = f"no array {error.args[0]!r} in this save".encode()
@@ -101,9 +104,9 @@ class Server:
             # The writer may be busy with other sources for longer than any deadline.
             connection.settimeout(None)
             connection.sendall(_OK)
-            for piece in ranges:
-                for start in range(0, len(piece), CHUNK_NBYTES):
-                    connection.sendall(piece[start : start + CHUNK_NBYTES])
+            for chunks in pieces:
+                for chunk in chunks:
+                    connection.sendall(chunk)
 
     @contextlib.contextmanager
     def _kept(self, connection: socket.socket) -> Iterator[None]:
@@ -119,7 +122,7 @@ class Server:
 
 
 class Reader:
-    """The writer's end: receives the ranges in the order they were asked for.
+    """The writer's end: receives the pieces in the order they were asked for.
 
     Raises:
         HostLostError: from any method, when the source cannot be reached, goes away, or
@@ -127,7 +130,7 @@ class Reader:
     """
 
     def __init__(
-        self, host: str, endpoint: Endpoint, ranges: Sequence[Range], timeout_s: float
+        self, host: str, endpoint: Endpoint, pieces: Sequence[Piece], timeout_s: float
     ) -> None:
         self._host = host
         with self._named("connecting"):
@@ -135,7 +138,7 @@ class Reader:
                 (endpoint.address, endpoint.port), timeout=timeout_s
             )
             try:
-                self._ask(endpoint.token, ranges)
+                self._ask(endpoint.token, pieces)
             except BaseException:
                 self._socket.close()
                 raise
@@ -149,9 +152,10 @@ class Reader:
         """Hang up; the source stops sending."""
         self._socket.close()
 
-    def _ask(self, token: bytes, ranges: Sequence[Range]) -> None:
+    def _ask(self, token: bytes, pieces: Sequence[Piece]) -> None:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        request = json.dumps(ranges).encode()
+        wanted = [(key, box and (box.starts, box.lengths)) for key, box in pieces]
+        request = json.dumps(wanted).encode()
         self._socket.sendall(token + struct.pack(">I", len(request)) + request)
         if _receive(self._socket, 1) != _OK:
             (length,) = struct.unpack(">I", _receive(self._socket, 4))

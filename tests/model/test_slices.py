@@ -4,6 +4,7 @@
 - a box counted from a corner keeps its lengths
 - the text is TensorFlow's, all extents explicit
 - `first_overlap` finds two boxes that share an element exactly when there are two
+- blocks are a box in row-major order, in pieces no larger than asked
 - `partition` cuts all rows in runs that differ by one row at most, longer ones first
 """
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsave.model.slices import Box, first_overlap, partition
+from dsave.model.slices import Box, blocks, first_overlap, partition
 
 SHAPE = (5, 4, 3)
 boxes = st.tuples(*[st.tuples(st.integers(0, n - 1), st.integers(1, n)) for n in SHAPE]).map(
@@ -97,3 +98,26 @@ def test_boxes_near_the_end_of_int64_do_not_wrap_around():
 )
 def test_rows_are_cut_evenly_and_the_first_runs_get_the_remainder(size, parts, runs):
     assert partition(size, parts) == runs
+
+
+@given(boxes, st.integers(1, 70))
+def test_blocks_are_the_box_in_row_major_order_and_no_larger_than_asked(box, size):
+    tensor = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    cut = list(blocks(box, size))
+    assert all(0 < block.size <= size for block in cut)
+    rows = [tensor[block.index].ravel() for block in cut]
+    np.testing.assert_array_equal(np.concatenate(rows), tensor[box.index].ravel())
+    assert len(cut) <= 2 * -(-box.size // size) + np.prod(box.lengths[:2])
+
+
+def test_a_block_has_an_element_though_none_was_asked_for():
+    assert list(blocks(Box((1,), (2,)), 0)) == [Box((1,), (1,)), Box((2,), (1,))]
+
+
+def test_a_box_without_elements_has_no_blocks_and_a_scalar_is_one():
+    assert list(blocks(Box((0, 0), (3, 0)), 5)) == []
+    assert list(blocks(Box((), ()), 5)) == [Box((), ())]
+
+
+def test_slices_along_an_axis_are_counted_from_the_boxs_corner():
+    assert Box((4, 2), (6, 3)).along(1, 1, 2) == Box((4, 3), (6, 2))

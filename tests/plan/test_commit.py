@@ -27,7 +27,8 @@ from dsave.plan.commit import (
     Lost,
     Phase,
 )
-from dsave.plan.save_plan import Disk, Item, Part, SavePlan, Shard, Source
+from dsave.plan.items import Item, Part, Source
+from dsave.plan.save_plan import Disk, SavePlan, Shard
 
 OPENING, WRITING, SEALING, MOVING = (
     Phase.OPENING,

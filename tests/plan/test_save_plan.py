@@ -28,6 +28,7 @@ from dsave.model.variable import (
     SyncOnReadVariable,
     Variable,
 )
+from dsave.plan.items import StringNbytes
 from dsave.plan.save_plan import (
     Disk,
     SavePlan,
@@ -212,7 +213,10 @@ def test_a_dtype_that_tensorflow_cannot_put_together_is_stored_in_one_piece(dtyp
 
 
 def test_sharded_strings_are_one_piece_of_the_sizes_that_their_hosts_told():
-    item = the_item(sharded("e", [(A, 2), (B, 1)], dtype="string"), strings={"e0": 70, "e1": 9})
+    item = the_item(
+        sharded("e", [(A, 2), (B, 1)], dtype="string"),
+        strings={"e0": StringNbytes(70, 5), "e1": StringNbytes(9, 1)},
+    )
     assert (item.box, item.nbytes) == (None, 79)
 
 
@@ -255,7 +259,7 @@ def test_a_mirrored_variable_is_not_aggregated_whatever_its_aggregation():
 
 def test_strings_have_the_size_that_their_host_told():
     variable = plain("x", A, dtype="string")
-    assert the_item(variable, strings={"x@" + A: 77}).nbytes == 77
+    assert the_item(variable, strings={"x@" + A: StringNbytes(77, 60)}).nbytes == 77
 
 
 def test_two_variables_under_one_key_are_refused():
