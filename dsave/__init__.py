@@ -22,7 +22,7 @@ from dsave.errors import (
 from dsave.functions import ops
 from dsave.functions.function import ConcreteFunction, Function, function
 from dsave.functions.graph import TensorSpec
-from dsave.load import open  # noqa: A004 - `dsave.open` reads as what it does
+from dsave.load import load, open  # noqa: A004 - `dsave.open` reads as what it does
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec
 from dsave.model.trackable import Module
@@ -33,9 +33,10 @@ from dsave.model.variable import (
     SyncOnReadVariable,
     Variable,
 )
-from dsave.options import SaveOptions, VariablePolicy
+from dsave.options import LoadOptions, SaveOptions, VariablePolicy
 from dsave.plan.sharding import MaxShardSizePolicy, ShardableTensor, ShardByTaskPolicy
 from dsave.runtime.cluster import Cluster
+from dsave.runtime.loaded import LoadedModel, LoadedVariable
 from dsave.runtime.result import SaveResult, ShardResult
 from dsave.save import SaveHandle, save
 
@@ -55,6 +56,9 @@ __all__ = [
     "Function",
     "HostLostError",
     "MaxShardSizePolicy",
+    "LoadOptions",
+    "LoadedModel",
+    "LoadedVariable",
     "MirroredVariable",
     "MissingKeyError",
     "ModelError",
@@ -78,6 +82,7 @@ __all__ = [
     "Variable",
     "VariablePolicy",
     "function",
+    "load",
     "open",
     "ops",
     "save",

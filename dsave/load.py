@@ -1,8 +1,99 @@
-"""The verbs that read: `open`, a checkpoint as a lazy mapping."""
+"""The verbs that read: `load`, a model as a whole; `open`, a checkpoint as a lazy mapping.
 
+A load is the walk from a committed directory to values in place, top to bottom.
+"""
+
+import logging
 import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, overload
 
+from dsave.errors import (
+    DirectoryError,
+    MissingKeyError,
+    NotCommittedError,
+    OptionError,
+    OptionTypeError,
+)
+from dsave.format import naming
+from dsave.format.bundle_reader import Index, read_index
+from dsave.model.device import resolve_io_host
+from dsave.model.trackable import Module
+from dsave.options import LoadOptions
+from dsave.plan.load_plan import SEGMENT_NBYTES, DataFile, plan_load
+from dsave.runtime.binding import bind_new, bind_to, wants
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
+from dsave.runtime.cluster import Cluster, active_cluster
+from dsave.runtime.host_load import View
+from dsave.runtime.load_hosts import LoadHosts
+from dsave.runtime.loaded import LoadedModel, LoadedVariable
+from dsave.runtime.source import open_source
+from dsave.savedmodel.read_tree import parse_saved_model, read_tree
+from dsave.savedmodel.revive import revive
+from dsave.savedmodel.tree import Tree
+
+_Model = TypeVar("_Model", bound=Module)
+_logger = logging.getLogger(__name__)
+
+Placement = Mapping[str, str | Sequence[str]]
+"""Devices of variables, by the variable's path in the model (`layers/0/w`) or by its name."""
+
+
+@overload
+def load(
+    directory: str | os.PathLike[str],
+    cluster: Cluster | None = None,
+    options: LoadOptions | None = None,
+    into: None = None,
+    *,
+    placement: Placement | None = None,
+    stall_timeout_s: float = 120.0,
+) -> LoadedModel: ...
+@overload
+def load(
+    directory: str | os.PathLike[str],
+    cluster: Cluster | None = None,
+    options: LoadOptions | None = None,
+    *,
+    into: _Model,
+    stall_timeout_s: float = 120.0,
+) -> _Model: ...
+def load(
+    directory: str | os.PathLike[str],
+    cluster: Cluster | None = None,
+    options: LoadOptions | None = None,
+    into: Module | None = None,
+    *,
+    placement: Placement | None = None,
+    stall_timeout_s: float = 120.0,
+) -> Module:
+    """Load a SavedModel, written by dsave or by TensorFlow.
+
+    Without a cluster its variables become local values, read from the files when they are
+    wanted. With one they go onto its devices: those in `placement`, else those that were saved,
+    else that of the device scope. With `into` the values go into that model's variables, on
+    the active cluster if none is given. Either all values are in place, or none is.
+
+    `directory` is a path as the hosts see it, or an fsspec URL. A host that reads nothing for
+    `stall_timeout_s` seconds fails the load.
+
+    Raises:
+        OptionError, OptionTypeError, DeviceError: what was asked for cannot be done.
+        NotCommittedError: there is no SavedModel.
+        CorruptionError: a file does not say the truth, or a data file is on no host.
+        MissingKeyError: the checkpoint lacks a variable's value (allow_partial_checkpoint).
+        ModelError: `into` and the SavedModel do not have the same variables (likewise).
+        DirectoryError: a host cannot read there, or hosts see different saves.
+        SaveError: a host died (HostLostError) or fell silent (StalledError).
+    """
+    options = _checked(options, placement, into, stall_timeout_s)
+    path = _absolute(directory)
+    if cluster is None and into is not None:
+        cluster = active_cluster()
+    if cluster is None:
+        return _load_here(path, options, placement)
+    return _load_on(cluster, path, options, into, placement or {}, stall_timeout_s)
 
 
 def open(path: str | os.PathLike[str], verify: bool = False) -> Checkpoint:  # noqa: A001 - it is dsave.open
@@ -15,3 +106,148 @@ def open(path: str | os.PathLike[str], verify: bool = False) -> Checkpoint:  # n
         CorruptionError: a file does not say the truth.
     """
     return open_checkpoint(path, verify=verify)
+
+
+def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> LoadedModel:
+    if placement is not None:
+        raise OptionError("placement", "it names devices of a cluster, and none was given")
+    if options.experimental_io_device is not None:
+        resolve_io_host(options.experimental_io_device, ())
+    file = f"{path}/{naming.SAVED_MODEL_FILE}"
+    source = open_source(path)
+    if not source.exists(file):
+        raise NotCommittedError(path)
+    saved_model = bytes(source.read(file, 0, source.size(file)))
+    checkpoint = Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
+    entries = {key: tensor.entries for key, tensor in checkpoint.items()}
+    meta_graph = parse_saved_model(saved_model, file)
+    tree = read_tree(meta_graph, checkpoint.object_graph, entries, file)
+    root = LoadedModel()
+    root.note(*_missing(tree, path, options))
+    leaves: dict[int, object] = {}
+    for number, variable in tree.variables().items():
+        stored = checkpoint[variable.key]
+        for entry in stored.entries:
+            # Now, so that a save that takes this one's place later does not change the values.
+            checkpoint.check_place(entry)
+        leaves[number] = LoadedVariable(variable, stored)
+    revive(tree, root, leaves, file)
+    return root
+
+
+def _load_on(
+    cluster: Cluster,
+    path: str,
+    options: LoadOptions,
+    into: Module | None,
+    placement: Placement,
+    stall_timeout_s: float,
+) -> Module:
+    device = options.experimental_io_device
+    io_host = None if device is None else resolve_io_host(device, cluster.devices)
+    readers = cluster.hosts if io_host is None else (io_host,)
+    file = f"{path}/{naming.SAVED_MODEL_FILE}"
+    index_file = f"{path}/{naming.INDEX_FILE}"
+    hosts = LoadHosts(cluster, path, stall_timeout_s)
+    try:
+        views = hosts.begin(cluster.hosts, readers)
+        metadata = hosts.metadata(_first_with_save(views, path))
+        index = read_index(metadata.index, index_file)
+        meta_graph = parse_saved_model(metadata.saved_model, file)
+        tree = read_tree(meta_graph, metadata.object_graph, index.entries, file)
+        notes = _missing(tree, path, options)
+        stored = tree.variables()
+        if into is None:
+            soft = options.soft_device_placement
+            bound, moved = bind_new(cluster, stored, placement, file, soft=soft)
+            notes += [str(each) for each in moved]
+        else:
+            partial = options.allow_partial_checkpoint
+            bound = bind_to(into, tree, path, partial=partial)
+        plan = plan_load(
+            wants((stored[number].key, variable) for number, variable in bound.items()),
+            index.entries,
+            _data_files(index, views, path),
+            # Rows of another byte order are not told apart by their bytes.
+            None if index.big_endian else SEGMENT_NBYTES,
+        )
+        hosts.stage(plan, index_file)
+        hosts.adopt(plan)
+    finally:
+        hosts.end()
+    for note in notes:
+        _logger.warning("%s", note)
+    if into is not None:
+        return into
+    root = LoadedModel()
+    root.note(*notes)
+    revive(tree, root, bound, file)
+    return root
+
+
+def _first_with_save(views: Mapping[str, View], path: str) -> str:
+    """The first host that sees a save; all that see one must see the same."""
+    seen = {host: view.save for host, view in views.items() if view.save is not None}
+    if not seen:
+        raise NotCommittedError(path)
+    first = next(iter(seen))
+    for host, save in seen.items():
+        if save != seen[first]:
+            raise DirectoryError(
+                path,
+                host,
+                f"it sees another save there than {first}; remove one of them, or say with "
+                "experimental_io_device whose to load",
+            )
+    return first
+
+
+def _data_files(index: Index, views: Mapping[str, View], path: str) -> dict[int, DataFile]:
+    """Each data file, and the hosts that have all of it."""
+    ends: dict[int, int] = {}
+    for entries in index.entries.values():
+        for entry in entries:
+            end = entry.offset + entry.nbytes
+            ends[entry.shard] = max(end, ends.get(entry.shard, 0))
+    return {
+        shard: DataFile(
+            f"{path}/{naming.data_file(shard, index.num_shards)}",
+            tuple(h for h, view in views.items() if view.sizes.get(shard, -1) >= end),
+        )
+        for shard, end in ends.items()
+    }
+
+
+def _missing(tree: Tree, path: str, options: LoadOptions) -> list[str]:
+    """A note on each variable without a value in the checkpoint."""
+    if tree.missing and not options.allow_partial_checkpoint:
+        raise MissingKeyError(path, tree.missing[0])
+    return [f"variable {name!r}: the checkpoint has no value of it" for name in tree.missing]
+
+
+def _checked(
+    options: object, placement: object, into: object, stall_timeout_s: float
+) -> LoadOptions:
+    options = LoadOptions() if options is None else options
+    if not isinstance(options, LoadOptions):
+        raise OptionTypeError("options", f"a LoadOptions is wanted, got {options!r}")
+    if placement is not None and not isinstance(placement, Mapping):
+        raise OptionTypeError(
+            "placement", f"a dict from variable to devices is wanted, got {placement!r}"
+        )
+    if into is not None and not isinstance(into, Module):
+        raise OptionTypeError("into", f"a dsave.Module is wanted, got {into!r}")
+    if into is not None and placement is not None:
+        raise OptionError("placement", "the variables of `into` have their devices")
+    if not 0 < stall_timeout_s < threading.TIMEOUT_MAX:
+        raise OptionError(
+            "stall_timeout_s", f"seconds above 0 are wanted, got {stall_timeout_s}"
+        )
+    return options
+
+
+def _absolute(directory: str | os.PathLike[str]) -> str:
+    path = os.fspath(directory).removeprefix("file://")
+    if not path:
+        raise OptionError("directory", "a path or a URL is wanted, got an empty one")
+    return path.rstrip("/") if "://" in path else os.path.abspath(path)  # noqa: PTH100

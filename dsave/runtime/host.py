@@ -1,4 +1,4 @@
-"""One host of a job: it holds arrays, runs the user's steps, and takes part in saves.
+"""One host of a job: it holds arrays, runs the user's steps, takes part in saves and loads.
 
 A plain class; `cluster` makes an actor of it. Arrays are replaced, never changed in place
 (`frozen`), so a save takes a snapshot by taking references.
@@ -16,6 +16,7 @@ from dsave.model.dtype import DType
 from dsave.model.slices import Box
 from dsave.model.variable import Component, Variable
 from dsave.runtime.arrays import Array, as_bytes, as_variable_array, frozen
+from dsave.runtime.host_load import HostLoad, LoadTicket, View
 from dsave.runtime.host_save import Found, HostSave, Ticket
 
 Initializer = Callable[[tuple[slice, ...]], object]
@@ -34,7 +35,8 @@ class Host:
         self._arrays: dict[str, Array] = {}
         self._saves: dict[str, HostSave] = {}
         self._given_up: set[str] = set()
-        """Saves that ended before they began here."""
+        """Saves and loads that ended before they began here."""
+        self._loads: dict[str, HostLoad] = {}
 
     def value(self, variable: Variable, device: str | None = None) -> Array:
         """The replica or part on a device of this host; None: the first one here. Read-only.
@@ -133,6 +135,37 @@ class Host:
         if verb == "end":
             del self._saves[epoch]
         return result
+
+    def begin_load(self, ticket: LoadTicket, *, looks: bool) -> View | None:
+        """Take part in a load; with `looks`, see what is in its directory."""
+        if ticket.epoch in self._given_up:
+            raise SaveError(self.name, "looking at the directory", "the load was given up")
+        path = self.real_path(ticket.directory)
+        load = HostLoad(self.name, path, self._address, ticket)
+        self._loads[ticket.epoch] = load
+        return load.look() if looks else None
+
+    def in_load(self, epoch: str, verb: str, *args: Any) -> Any:
+        """Carry out a verb of `HostLoad`; the last one ends the load here.
+
+        Raises:
+            SaveError: no such load is going on here.
+        """
+        if epoch not in self._loads:
+            self._given_up.add(epoch)
+            raise SaveError(self.name, "taking part in a load", "it has not begun here")
+        result = getattr(self._loads[epoch], verb)(*args)
+        if verb == "end":
+            del self._loads[epoch]
+        return result
+
+    def can_adopt(self, epoch: str) -> None:
+        """See that everything is staged; no step is running while this is asked."""
+        self._loads[epoch].staged()
+
+    def adopt(self, epoch: str) -> None:
+        """Take over what a load has staged, all of it at once."""
+        self._arrays.update(self._loads[epoch].staged())
 
     def _component(self, variable: Variable, device: str | None) -> Component:
         wanted = DeviceSpec.from_string(device)

@@ -8,19 +8,16 @@ A variable that an optimizer keeps for another one is no object's child. Here it
 member of a dict of dicts: `optimizer.slots["momentum"]["path/of/the/variable"]`.
 """
 
-import enum
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
 from dsave.errors import CorruptionError, DeviceError, ModelError
 from dsave.format.bundle import Entry
-from dsave.format.bundle_reader import Index
 from dsave.format.naming import OBJECT_GRAPH_KEY
 from dsave.model.device import DeviceSpec
-from dsave.model.dtype import DType
 from dsave.model.variable import Aggregation, Synchronization
 from dsave.proto.object_graph_pb2 import (
     SavedObject,
@@ -29,72 +26,14 @@ from dsave.proto.object_graph_pb2 import (
     TrackableObjectGraph,
 )
 from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
+from dsave.savedmodel.tree import Kind, StoredVariable, Tree, TreeNode
 
 _VALUE = "VARIABLE_VALUE"
+_SIGNATURES = "signatures"
 _COMPONENTS = "_components"
-"""The root's child that holds the components of expanded variables."""
+"""Children of the root: the map of signatures, and the components of expanded variables."""
 
 _SLOTS = "slots"
-
-
-class Kind(enum.Enum):
-    """What an object is here."""
-
-    MODULE = "_generic_user_object"
-    LIST = "trackable_list_wrapper"
-    TUPLE = "trackable_tuple_wrapper"
-    DICT = "trackable_dict_wrapper"
-    VARIABLE = "variable"
-    FUNCTION = "function"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVariable:
-    """A variable as it was saved. Its value is the checkpoint's entry `key`.
-
-    `device` is empty where none was saved; `components` are the devices of the components of
-    an expanded variable.
-    """
-
-    key: str
-    path: str
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    trainable: bool
-    synchronization: Synchronization
-    aggregation: Aggregation
-    device: str
-    components: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TreeNode:
-    """One object: `children` are (name, node id) in order."""
-
-    kind: Kind
-    children: tuple[tuple[str, int], ...]
-    variable: StoredVariable | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """The objects that the root, node 0, leads to. The others are `OTHER`, without children.
-
-    `missing` are the paths of variables whose values are not in the checkpoint.
-    """
-
-    nodes: tuple[TreeNode, ...]
-    missing: tuple[str, ...]
-
-    def variables(self) -> dict[int, StoredVariable]:
-        """The variables, by node id."""
-        return {
-            number: node.variable
-            for number, node in enumerate(self.nodes)
-            if node.variable is not None
-        }
 
 
 def parse_saved_model(data: bytes, file: str) -> MetaGraphDef:
@@ -113,9 +52,14 @@ def parse_saved_model(data: bytes, file: str) -> MetaGraphDef:
 
 
 def read_tree(
-    meta_graph: MetaGraphDef, object_graph: bytes | None, index: Index, file: str
+    meta_graph: MetaGraphDef,
+    object_graph: bytes | None,
+    entries: Mapping[str, tuple[Entry, ...]],
+    file: str,
 ) -> Tree:
     """The tree of a SavedModel; `file` names its saved_model.pb in errors.
+
+    `entries` are those of the checkpoint's index, by key.
 
     Raises:
         CorruptionError: what the files say of the objects contradicts itself.
@@ -129,22 +73,28 @@ def read_tree(
         tracked = TrackableObjectGraph.FromString(object_graph)
     except DecodeError:
         raise CorruptionError(file, OBJECT_GRAPH_KEY, "it cannot be parsed") from None
-    return _Walk(meta_graph.object_graph_def, tracked, index, file).tree()
+    return _Walk(meta_graph.object_graph_def, tracked, entries, file).tree()
 
 
 class _Walk:
     """Both graphs, followed from the root, breadth first."""
 
     def __init__(
-        self, saved: SavedObjectGraph, tracked: TrackableObjectGraph, index: Index, file: str
+        self,
+        saved: SavedObjectGraph,
+        tracked: TrackableObjectGraph,
+        entries: Mapping[str, tuple[Entry, ...]],
+        file: str,
     ) -> None:
         self._saved = saved
         self._tracked = tracked
-        self._index = index
+        self._entries = entries
         self._file = file
-        self._expanded = any(
-            node.variable.experimental_distributed_variable_components for node in saved.nodes
-        )
+        self._component_names = {
+            component.name
+            for node in saved.nodes
+            for component in node.variable.experimental_distributed_variable_components
+        }
         self._twins: dict[int, int | None] = {0: 0 if tracked.nodes else None}
         """For each object met, its number in the checkpoint's graph."""
         self._parents: dict[int, tuple[int, str]] = {}
@@ -166,7 +116,35 @@ class _Walk:
                     queue.append(child)
         for number in list(self._twins):
             self._add_slots(nodes, number)
-        return Tree(tuple(nodes), tuple(self._missing))
+        missing = tuple(self._missing)
+        return Tree(tuple(nodes), missing, self._components())
+
+    def _components(self) -> dict[int, StoredVariable]:
+        found = {}
+        for reference in self._saved.nodes[0].children:
+            number = reference.node_id
+            if reference.local_name == _COMPONENTS and self._holds_components(number):
+                self._parents[number] = (0, _COMPONENTS)
+                self._twins[number] = self._twins_below(0).get(_COMPONENTS)
+                twins = self._twins_below(number)
+                for child in self._saved.nodes[number].children:
+                    self._parents[child.node_id] = (number, child.local_name)
+                    self._twins[child.node_id] = twins.get(child.local_name)
+                    variable = self._variable(child.node_id)
+                    if variable is not None:
+                        found[child.node_id] = variable
+        return found
+
+    def _holds_components(self, number: int) -> bool:
+        """Whether an object is what dsave adds to the root of an expanded model."""
+        saved = self._saved.nodes[self._checked(number, self._saved, _COMPONENTS)]
+        names = {
+            self._saved.nodes[
+                self._checked(child.node_id, self._saved, child.local_name)
+            ].variable.name
+            for child in saved.children
+        }
+        return _kind(saved) is Kind.MODULE and bool(names) and names <= self._component_names
 
     def _twins_below(self, number: int) -> dict[str, int]:
         twin = self._twins[number]
@@ -194,14 +172,13 @@ class _Walk:
         children = [
             (child.local_name, self._checked(child.node_id, self._saved, child.local_name))
             for child in saved.children
-            if not self._hidden(number, child.local_name)
+            if number or not self._is_hidden(child.local_name, child.node_id)
         ]
         return TreeNode(kind, tuple(children))
 
-    def _hidden(self, parent: int, name: str) -> bool:
-        return parent == 0 and (
-            name == "signatures" or (name == _COMPONENTS and self._expanded)
-        )
+    def _is_hidden(self, name: str, number: int) -> bool:
+        """Whether a child of the root is no part of the model."""
+        return name == _SIGNATURES or (name == _COMPONENTS and self._holds_components(number))
 
     def _checked(
         self, number: int, graph: SavedObjectGraph | TrackableObjectGraph, name: str
@@ -229,10 +206,10 @@ class _Walk:
                 self._file, path, "the checkpoint's object graph has no value of it"
             )
         key, full_name = found
-        if key not in self._index.entries:
+        if key not in self._entries:
             self._missing.append(path)
             return None
-        entry = self._index.entries[key][0]
+        entry = self._entries[key][0]
         if self._saved.nodes[number].HasField("variable"):
             self._check_type(proto, entry, path)
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsave.errors import CorruptionError
 from dsave.model.trackable import Module
-from dsave.savedmodel.read_tree import Kind, Tree, TreeNode
+from dsave.savedmodel.tree import Kind, Tree, TreeNode
 
 _DIGITS = 9
 _MAX_ITEMS = 1 << 24

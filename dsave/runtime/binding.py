@@ -1,0 +1,172 @@
+"""Give stored variables a place in a cluster: new variables, or those of a given model."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from dsave.errors import CorruptionError, ModelError, OptionError
+from dsave.model import new_variable
+from dsave.model.slices import Box
+from dsave.model.trackable import Module, trace
+from dsave.model.variable import (
+    Aggregation,
+    Synchronization,
+    SyncOnReadVariable,
+    Variable,
+)
+from dsave.plan.load_plan import Want
+from dsave.plan.placement import Moved, place
+from dsave.runtime.cluster import Cluster
+from dsave.savedmodel.tree import StoredVariable, Tree
+
+_NAMED = 5
+"""How many of several variables an error names."""
+
+
+def bind_new(
+    cluster: Cluster,
+    stored: Mapping[int, StoredVariable],
+    placement: Mapping[str, str | Sequence[str]],
+    file: str,
+    *,
+    soft: bool,
+) -> tuple[dict[int, Variable], list[Moved]]:
+    """Make a variable for each stored one, without values yet, and say which have moved.
+
+    `placement` gives devices by path or name; `file` names the SavedModel in errors.
+
+    Raises:
+        OptionError: `placement` names a variable that there is not.
+        DeviceError: a device does not exist.
+        CorruptionError: a variable is described that cannot be.
+    """
+    known = {text for variable in stored.values() for text in (variable.path, variable.name)}
+    for key in placement:
+        if key not in known:
+            raise OptionError(
+                "placement", f"no variable has the path or the name {key!r}; {_some(known)} do"
+            )
+    variables: dict[int, Variable] = {}
+    moved: list[Moved] = []
+    for number, variable in stored.items():
+        asked = placement.get(variable.path, placement.get(variable.name))
+        if asked is not None:
+            devices: Sequence[str] = cluster.resolved(
+                [asked] if isinstance(asked, str) else asked
+            )
+        elif variable.device:
+            saved = _distributed(variable) and variable.components
+            found = place(variable.name, saved or [variable.device], cluster.devices, soft=soft)
+            devices = found.devices
+            moved += found.moved
+        else:
+            devices = [cluster.default_device]
+        try:
+            variables[number] = _variable(variable, devices, cluster)
+        except OptionError as error:
+            raise CorruptionError(file, variable.path, error.problem) from None
+        cluster.keep(variables[number])
+    return variables, moved
+
+
+def bind_to(into: Module, tree: Tree, directory: str, *, partial: bool) -> dict[int, Variable]:
+    """The variables of a model that take the values of stored ones, by node id of these.
+
+    Both trees are followed by names from the root. `partial`: leave out what only one has.
+
+    Raises:
+        ModelError: a variable has another shape or dtype than the stored one, or two of them;
+            without `partial`, a variable that only one of them has.
+    """
+    graph = trace(into)
+    bound: dict[int, Variable] = {}
+    taken: dict[int, int] = {}
+    met = {(0, 0)}
+    queue = deque(met)
+    while queue:
+        mine, theirs = queue.popleft()
+        value, node = graph.nodes[mine].value, tree.nodes[theirs]
+        if isinstance(value, Variable) and node.variable is not None:
+            if taken.setdefault(mine, theirs) != theirs or (
+                bound.setdefault(theirs, value) is not value
+            ):
+                raise ModelError(value.name, "in the model it is one variable, saved as two")
+            _check_fits(value, node.variable)
+            continue
+        children = dict(node.children)
+        for name, child in graph.nodes[mine].children:
+            pair = (child, children.get(name, -1))
+            if pair[1] >= 0 and pair not in met:
+                met.add(pair)
+                queue.append(pair)
+    if not partial:
+        absent = [v.name for number, _, v in graph.variables() if number not in taken]
+        unused = [v.path for number, v in tree.variables().items() if number not in bound]
+        hint = "allow_partial_checkpoint=True loads what both have"
+        if absent:
+            raise ModelError(directory, f"the model's {_some(absent)} are not in it; {hint}")
+        if unused:
+            raise ModelError(directory, f"the model does not have {_some(unused)}; {hint}")
+    return bound
+
+
+def wants(variables: Iterable[tuple[str, Variable]]) -> list[Want]:
+    """What hosts need for these variables, each with its checkpoint key."""
+    found: list[Want] = []
+    for key, variable in variables:
+        slots: dict[tuple[str, Box], list[tuple[str, int]]] = {}
+        for replica, component in enumerate(variable.components):
+            place = (component.host, component.box)
+            slots.setdefault(place, []).append((component.key, replica))
+        summed = (
+            isinstance(variable, SyncOnReadVariable) and variable.aggregation is Aggregation.SUM
+        )
+        shared_by = len(variable.components) if summed else 1
+        found += [
+            Want(host, key, variable.dtype, box, tuple(held), shared_by)
+            for (host, box), held in slots.items()
+        ]
+    return found
+
+
+def _distributed(variable: StoredVariable) -> bool:
+    return variable.synchronization is not Synchronization.AUTO
+
+
+def _variable(stored: StoredVariable, devices: Sequence[str], cluster: Cluster) -> Variable:
+    """A variable of the kind that was saved; a plain one on several devices is mirrored."""
+    name, dtype, shape, new_key = stored.name, stored.dtype, stored.shape, cluster.new_key
+    trainable, aggregation = stored.trainable, stored.aggregation
+    variable: Variable
+    if stored.synchronization is Synchronization.NONE and shape:
+        variable = new_variable.sharded(
+            name, dtype, shape, devices, new_key, trainable=trainable
+        )
+    elif stored.synchronization is Synchronization.ON_READ and aggregation:
+        variable = new_variable.sync_on_read(
+            name, dtype, shape, devices, new_key, aggregation=aggregation
+        )
+    elif _distributed(stored) or len(devices) > 1:
+        variable = new_variable.mirrored(
+            name, dtype, shape, devices, new_key, trainable=trainable, aggregation=aggregation
+        )
+    else:
+        variable = new_variable.plain(
+            name, dtype, shape, devices[0], new_key, trainable=trainable
+        )
+    return replace(variable, trainable=trainable, aggregation=aggregation)
+
+
+def _check_fits(variable: Variable, stored: StoredVariable) -> None:
+    if (variable.dtype, variable.shape) != (stored.dtype, stored.shape):
+        raise ModelError(
+            variable.name,
+            f"it is {variable.dtype} {variable.shape}, "
+            f"saved as {stored.path!r} is {stored.dtype} {stored.shape}",
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return ", ".join(map(repr, listed[:_NAMED])) + more
