@@ -18,9 +18,10 @@ from dsave.functions.arguments import (
 )
 from dsave.functions.graph import FunctionGraph, TensorSpec
 from dsave.functions.run import run_graph
+from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
-from dsave.functions.tracer import Trace
+from dsave.functions.tracer import Trace, current_trace
 from dsave.model.readable import reading_eagerly, value_of
 from dsave.model.trackable import METHOD_SLOT, Module
 
@@ -51,7 +52,12 @@ class ConcreteFunction:
 
         Raises:
             OptionTypeError: an argument is missing, or is not of its spec.
+            TraceError: a function is being traced.
         """
+        if current_trace() is not None:
+            raise trace_error(
+                self.name, "a concrete function runs with numpy; call the one it was traced of"
+            )
         specs = self.graph.arguments
         given = dict(zip([spec.name for spec in specs], tensors, strict=False), **by_name)
         names = [str(spec.name) for spec in specs]

@@ -164,7 +164,7 @@ class Tensor(NDArrayOperatorsMixin):
         raise trace_error(
             "a conversion to an array",
             "a traced tensor has no elements yet; numpy's functions of tensors take it as it "
-            "is, numpy.stack puts several together",
+            "is, numpy.stack puts several together, dsave.ops.gather takes elements by it",
         )
 
     def __bool__(self) -> Never:
@@ -174,7 +174,11 @@ class Tensor(NDArrayOperatorsMixin):
         raise trace_error("int of a tensor", f"{_FLOW_HINT}, astype converts")
 
     def __index__(self) -> Never:
-        raise trace_error("a tensor as an index or a size", _FLOW_HINT)
+        raise trace_error(
+            "a tensor as an index or a size",
+            f"{_FLOW_HINT}; dsave.ops.gather takes elements by it, and numpy.broadcast_to and "
+            "numpy.reshape make shapes of it",
+        )
 
     def __float__(self) -> Never:
         raise trace_error("float of a tensor", f"{_FLOW_HINT}, astype converts")

@@ -34,6 +34,11 @@ Value = Tensor | Array
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
+_FOREIGN = (
+    "it belongs to another function, or to another trace of this one; pass it as an argument, "
+    "or return it"
+)
+
 _tracing: ContextVar["Trace | None"] = ContextVar("dsave_trace", default=None)
 
 
@@ -94,11 +99,7 @@ class Trace:
         """The tensor's place in the graph; an array becomes a constant of it."""
         if isinstance(value, Tensor):
             if value.trace is not self:
-                raise trace_error(
-                    "a tensor",
-                    "it belongs to another function, or to another trace of this one; "
-                    "pass it as an argument, or return it",
-                )
+                raise trace_error("a tensor", _FOREIGN)
             return value.output
         return self._constant(value)
 
@@ -114,6 +115,8 @@ class Trace:
         capture: int | None = None,
     ) -> list[Tensor]:
         """Record a node; its outputs."""
+        if current_trace() is not self:
+            raise trace_error("a tensor", _FOREIGN)
         sources = tuple(map(self.output_of, inputs))
         node = Node(
             self._unique(name or _NOT_IN_NAMES.sub("_", op)),
@@ -186,7 +189,11 @@ class Trace:
 
 
 def operand(value: Any) -> Value:
-    """The value of a variable, a tensor as it is, anything else as an array."""
+    """The value of a variable, a tensor as it is, anything else as an array.
+
+    Raises:
+        TraceError: it is no tensor.
+    """
     value = value_of(value)
     if isinstance(value, Tensor):
         return value
@@ -195,7 +202,24 @@ def operand(value: Any) -> Value:
         array = np.char.encode(array, "utf-8")
     if array.dtype.kind == "S":
         return array.astype(object)
+    if array.dtype.kind == "O":
+        return _text(array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _text(array: Array) -> Array:
+    """An array of objects as one of bytes."""
+    for item in array.flat:
+        if item is None:
+            raise trace_error(
+                "an operand",
+                "None is no tensor; if it is an unknown extent of a shape, "
+                "dsave.ops.shape(x)[axis] gives it as a tensor",
+            )
+        if not isinstance(item, str | bytes):
+            raise trace_error("an operand", f"a {type(item).__name__} is no tensor")
+    made = [item.encode() if isinstance(item, str) else item for item in array.flat]
+    return np.array(made, object).reshape(array.shape)
 
 
 def spec_dtype(value: Value) -> DType:

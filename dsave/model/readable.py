@@ -33,9 +33,12 @@ def reading(reader: Reader) -> Iterator[None]:
 
 @contextmanager
 def reading_eagerly() -> Iterator[None]:
-    """Put the runtime's reader in force, unless there is one already."""
+    """Put the runtime's reader in force, unless there is one already.
+
+    Each variable is read once, so that a function sees one value of it.
+    """
     if _reader.get() is None and _eager:
-        with reading(_eager[-1]):
+        with reading(_remembering(_eager[-1])):
             yield
     else:
         yield
@@ -44,6 +47,17 @@ def reading_eagerly() -> Iterator[None]:
 def supply_reader(reader: Reader) -> None:
     """Say how functions that run read variables: the runtime does, once."""
     _eager.append(reader)
+
+
+def _remembering(reader: Reader) -> Reader:
+    values: dict[Any, Any] = {}
+
+    def read(item: Any) -> Any:
+        if item not in values:
+            values[item] = reader(item)
+        return values[item]
+
+    return read
 
 
 def value_of(item: Any) -> Any:
@@ -116,6 +130,11 @@ class Readable(NDArrayOperatorsMixin):
     def ndim(self) -> int:
         """Number of axes."""
         return int(value_of(self).ndim)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(value_of(self).size)
 
     @property
     def T(self) -> Any:  # noqa: N802 - numpy's name

@@ -178,10 +178,20 @@ def test_a_constant_is_what_the_array_was_when_it_was_used():
 
 
 def test_arrays_of_other_byte_orders_and_of_text_are_constants():
-    graph = graph_of(lambda x: [x + np.arange(4, dtype=">f4"), np.array(["é", "b"])])
-    first, second = run_graph(graph, [np.zeros((1, 4))], None)
-    assert first.tolist() == [[0, 1, 2, 3]]
-    assert second.tolist() == ["é".encode(), b"b"]
+    graph = graph_of(
+        lambda x: [
+            x + np.arange(4, dtype=">f4"),
+            np.array(["é", "b"]),
+            np.array(["é", b"b"], object),
+            "é",
+        ]
+    )
+    numbers, *texts = run_graph(graph, [np.zeros((1, 4))], None)
+    assert numbers.tolist() == [[0, 1, 2, 3]]
+    assert [text.tolist() for text in texts] == [
+        *([["é".encode(), b"b"]] * 2),
+        "é".encode(),
+    ]
 
 
 def test_names_are_unique_without_regard_to_case():
@@ -360,6 +370,26 @@ def widens_by_none(x):
     np.broadcast_to(x, (x.shape[0], 4))
 
 
+def divides_by_an_unknown_extent(x):
+    return x.sum(0) / x.shape[0]
+
+
+def adds_an_object(x):
+    return x + object()
+
+
+def indexes_an_array(x):
+    np.arange(4)[x[0].astype("int32")]
+
+
+def makes_zeros(x):
+    np.zeros((ops.shape(x)[0], 2))
+
+
+def runs_a_concrete_function(x):
+    function(np.tanh).get_concrete_function(OPEN)(x)
+
+
 def multiplies_bytes(x):
     x.astype("int8") @ x.astype("int8").T
 
@@ -399,6 +429,11 @@ def multiplies_bytes(x):
         (names_no_axis, r"axis 2 of a tensor that has 2"),
         (names_an_axis_twice, r"named twice"),
         (widens_by_none, r"unknown; dsave\.ops\.shape"),
+        (divides_by_an_unknown_extent, r"an operand.*dsave\.ops\.shape"),
+        (adds_an_object, r"an operand.*a object is no tensor"),
+        (indexes_an_array, r"dsave\.ops\.gather"),
+        (makes_zeros, r"index or a size.*numpy\.broadcast_to"),
+        (runs_a_concrete_function, r"tanh.*runs with numpy"),
         (multiplies_bytes, r"MatMul.*not for int8"),
     ],
 )
@@ -410,6 +445,9 @@ def test_a_tensor_of_another_trace_is_refused():
     kept = []
     graph_of(lambda x: kept.append(x) or x)
     assert "belongs to another function" in str(refused(lambda x: x + kept[0]))
+    assert "belongs to another function" in str(refused(lambda _: kept[0] + 1))
+    with pytest.raises(TraceError, match="belongs to another function"):
+        kept[0] + 1
 
 
 def test_an_op_is_recorded_by_its_name():

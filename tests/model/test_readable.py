@@ -61,7 +61,7 @@ def reads():
         lambda w: w[:, 1:],
         lambda w: w[[1, 0]],
         lambda w: w.T,
-        lambda w: w.ndim,
+        lambda w: [w.ndim, w.size],
         lambda w: w.astype(np.int32),
         lambda w: w.reshape(3, 2),
         lambda w: w.transpose(1, 0),

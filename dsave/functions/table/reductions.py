@@ -1,4 +1,7 @@
-"""Ops that reduce axes, or accumulate along one."""
+"""Ops that reduce axes, or accumulate along one.
+
+With nan among the elements numpy's argmax is the place of the first, TensorFlow's is not.
+"""
 
 from collections.abc import Callable
 from typing import Any
