@@ -6,7 +6,7 @@ TensorFlow asks of its context.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -89,6 +89,15 @@ class SaveOptions:
     """What cuts that which one host gives in data files: a `ShardByTaskPolicy` (as None does:
     one file for each host), a `MaxShardSizePolicy`, or a function of the same form."""
 
+    experimental_debug_stripper: bool = False
+    """Leave ops that only debug out: Assert, Print, PrintV2, CheckNumerics."""
+
+    experimental_skip_saver: bool = False
+    """Leave out how sessions and model servers restore: only Python can load such a model."""
+
+    extra_tags: Sequence[str] | str | None = None
+    """Tags of the graph after `serve`; to load it all of them must be given."""
+
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the frozen dataclass is normalised once, here
         set_field(
@@ -98,6 +107,7 @@ class SaveOptions:
         )
         set_field(self, "namespace_whitelist", _namespaces(self.namespace_whitelist))
         _check_sharding(self.experimental_sharding_callback)
+        set_field(self, "extra_tags", _tags(self.extra_tags))
         _check_device(self.experimental_io_device)
         aliases = {} if self.function_aliases is None else self.function_aliases
         if not isinstance(aliases, Mapping):
@@ -168,3 +178,12 @@ def _namespaces(given: object) -> list[str] | None:
                 f"each is a str, got {namespace!r} of type {type(namespace).__name__}",
             )
     return list(given)
+
+
+def _tags(given: object) -> tuple[str, ...]:
+    tags = (given,) if isinstance(given, str) else () if given is None else given
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise OptionTypeError(
+            "extra_tags", f"a str, or a list or tuple of str, is wanted, got {given!r}"
+        )
+    return tuple(tags)

@@ -17,6 +17,8 @@ from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.format import naming
 from dsave.format.bundle import Entry, ShardWriter, build_index
 from dsave.format.strings import EncodedStrings, encode_strings
+from dsave.functions.function import ConcreteFunction, Function, functions_of
+from dsave.functions.stack import user_stack
 from dsave.model.device import cpu0, resolve_io_host
 from dsave.model.dtype import STRING
 from dsave.model.trackable import ObjectGraph, trace
@@ -30,6 +32,7 @@ from dsave.runtime.host_save import HostProgress, Receipt, Ticket, marker_of
 from dsave.runtime.participants import Participants
 from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
+from dsave.savedmodel.components import component_entries, part_keys, zeros_nbytes
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import Metadata, build_saved_model
 
@@ -97,13 +100,12 @@ def save(
         raise OptionError(
             "stall_timeout_s", f"seconds above 0 are wanted, got {stall_timeout_s}"
         )
-    _refuse_functions(signatures, options)
     cluster = active_cluster() if cluster is None else cluster
     device = options.experimental_io_device
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
-    graph = trace(model)
+    graph = trace(model, functions_of, (Function, ConcreteFunction))
     _warn_of_values_without_variables(graph)
-    metadata = build_saved_model(graph, options.variable_policy)
+    metadata = build_saved_model(graph, options, signatures, user_stack())
     object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
 
     ticket = Ticket(_new_epoch(), _absolute(directory), durable, stall_timeout_s)
@@ -134,7 +136,8 @@ def save(
             ended = participants.end(coordinator.lost)
         seconds = time.perf_counter() - started
         heard = {**coordinator.progress(), **ended}
-        return _result(plan, coordinator.receipts, len(object_graph.payload), heard, seconds)
+        own_nbytes = len(object_graph.payload) + zeros_nbytes(metadata.components)
+        return _result(plan, coordinator.receipts, own_nbytes, heard, seconds)
 
     return finish() if wait else SaveHandle(finish)
 
@@ -199,10 +202,12 @@ def _plan(
     }
     plan = SavePlan(
         directory,
-        plan_shards(variables, hosts, io_host, string_nbytes, sharding),
+        plan_shards(
+            variables, hosts, io_host, string_nbytes, sharding, part_keys(metadata.components)
+        ),
         plan_disks(writers, sees, {writer: found[writer].free_nbytes for writer in writers}),
     )
-    check_space(plan, len(metadata.saved_model) + len(metadata.object_graph))
+    check_space(plan, metadata.nbytes)
     return plan
 
 
@@ -224,12 +229,19 @@ def _metadata_files(
             crc32c=object_graph.crc32c,
         )
     )
-    index = build_index(entries, plan.num_shards)
-    fingerprint = build_fingerprint(metadata.saved_model, index, secrets.randbits(128))
+    shared = component_entries(
+        metadata.components, entries, plan.object_graph_shard, writer.nbytes
+    )
+    index = build_index([*entries, *shared], plan.num_shards)
+    zeros = bytes(zeros_nbytes(metadata.components))
+    debug_info = metadata.debug_info
     return {
-        plan.object_graph_file: object_graph.payload,
+        plan.object_graph_file: object_graph.payload + zeros,
         naming.INDEX_FILE: index,
-        naming.FINGERPRINT_FILE: fingerprint,
+        naming.FINGERPRINT_FILE: build_fingerprint(
+            metadata.saved_model, index, secrets.randbits(128)
+        ),
+        **({} if debug_info is None else {naming.DEBUG_INFO_FILE: debug_info}),
         naming.SAVED_MODEL_FILE: metadata.saved_model,  # the commit: always the last
     }
 
@@ -275,17 +287,6 @@ def _warn_of_values_without_variables(graph: ObjectGraph) -> None:
             "their values are in its checkpoint",
             ", ".join(f"{v.name} ({v.dtype})" for v in left_out),
         )
-
-
-def _refuse_functions(signatures: object, options: SaveOptions) -> None:
-    """No object here is a function, so whatever was given as one is not."""
-    for alias, function in (options.function_aliases or {}).items():
-        raise OptionTypeError(
-            "function_aliases",
-            f"alias {alias!r} is for a {type(function).__name__}, no function",
-        )
-    if signatures:
-        raise OptionTypeError("signatures", f"{type(signatures).__name__} is no function")
 
 
 def _absolute(directory: str | os.PathLike[str]) -> str:

@@ -4,7 +4,7 @@ Only metadata is read. JSON has every fact and whole device names; the text has 
 """
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
 from dsave.errors import NotCommittedError
@@ -100,7 +100,7 @@ def read_contents(directory: str) -> Contents:
         return Contents(
             path,
             summary,
-            _tensors(checkpoint, files),
+            _tensors(checkpoint, files, frozenset(summary.component_keys)),
             tuple(DataFile(file, _size(source, f"{path}/{file}")) for file in files),
         )
 
@@ -120,7 +120,9 @@ def as_text(contents: Contents, width: int) -> str:
     return "\n".join(_lines(contents, width))
 
 
-def _tensors(checkpoint: Checkpoint, files: list[str]) -> dict[str, Tensor]:
+def _tensors(
+    checkpoint: Checkpoint, files: list[str], left_out: Collection[str]
+) -> dict[str, Tensor]:
     return {
         key: Tensor(
             tensor.entries[0].dtype.name,
@@ -129,6 +131,7 @@ def _tensors(checkpoint: Checkpoint, files: list[str]) -> dict[str, Tensor]:
             tuple(Piece(files[e.shard], e.offset, e.nbytes, e.box) for e in tensor.entries),
         )
         for key, tensor in checkpoint.items()
+        if key not in left_out
     }
 
 

@@ -29,7 +29,7 @@ from dsave.model import new_variable
 from dsave.model.dtype import STRING, dtype_of
 from dsave.model.slices import Box
 from dsave.model.trackable import Module, trace
-from dsave.options import VariablePolicy
+from dsave.options import SaveOptions, VariablePolicy
 from dsave.savedmodel.meta_graph import build_saved_model
 from dsave.show import as_text, read_contents
 
@@ -63,7 +63,7 @@ def example():
 
 def write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
     """A SavedModel whose values are all 1; `extra` are keys of int32 scalars in shard 0."""
-    metadata = build_saved_model(trace(model), policy)
+    metadata = build_saved_model(trace(model), SaveOptions(experimental_variable_policy=policy))
     (directory / "variables").mkdir(parents=True)
     data = [bytearray() for _ in FILES]
     shards = [ShardWriter(shard, data[shard].extend) for shard in range(3)]

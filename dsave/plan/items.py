@@ -49,7 +49,8 @@ class Part:
 class Item:
     """One entry of a data file, and the parts that follow each other in it.
 
-    `box` is None for a whole tensor.
+    `box` is None for a whole tensor. `part_keys` are the checkpoint keys under which each part
+    has an entry too; none where they have not.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Item:
     box: Box | None
     parts: tuple[Part, ...]
     aggregation: Aggregation = Aggregation.NONE
+    part_keys: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -76,11 +78,12 @@ def items_of(
     givers: Mapping[str, str],
     io_host: str | None,
     string_nbytes: Mapping[str, StringNbytes],
+    part_keys: Mapping[str, str],
 ) -> Iterable[tuple[str, Item]]:
     """Each entry of a variable, and the host that gives it.
 
-    `givers` is the choice of hosts, by name of the load; `io_host` and `string_nbytes` as for
-    `plan_shards`.
+    `givers` is the choice of hosts, by name of the load; `io_host`, `string_nbytes` and
+    `part_keys` as for `plan_shards`.
     """
     dtype, shape = variable.dtype, variable.shape
 
@@ -102,7 +105,8 @@ def items_of(
                 yield c.host, Item(key, dtype, shape, c.box, (part(c),))
         else:  # TensorFlow cannot put slices of this dtype together: store one piece
             parts = tuple(part(c) for c in pieces)
-            yield pieces[0].host, Item(key, dtype, shape, None, parts)
+            keys = tuple(part_keys[c.key] for c in pieces if c.key in part_keys)
+            yield pieces[0].host, Item(key, dtype, shape, None, parts, part_keys=keys)
         return
     host = givers[key]
     if isinstance(variable, SyncOnReadVariable) and variable.aggregation in {

@@ -134,7 +134,8 @@ class HostSave:
         except BaseException:
             sink.abort()
             raise
-        nbytes = sum(entry.nbytes for entry in entries)
+        # Parts have entries of the same bytes as the whole.
+        nbytes = max((entry.offset + entry.nbytes for entry in entries), default=0)
         return Receipt(shard.index, tuple(entries), nbytes, time.perf_counter() - started)
 
     def seal(self, files: Mapping[str, bytes], stored: Mapping[str, int]) -> None:

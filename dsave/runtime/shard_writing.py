@@ -11,6 +11,7 @@ import numpy as np
 
 from dsave.format.bundle import Entry, ShardWriter
 from dsave.format.coding import Buffer
+from dsave.format.crc32c import crc32c
 from dsave.format.strings import EncodedStrings, decode_strings, encode_strings
 from dsave.model.slices import Box, blocks
 from dsave.model.variable import aggregated
@@ -84,12 +85,35 @@ def write_shard(
                 writer.add(
                     item.key, item.dtype, item.shape, (strings.payload,), crc32c=strings.crc32c
                 )
+            elif item.part_keys:
+                _write_parts(item, sources, writer)
             else:
                 writer.add(item.key, item.dtype, item.shape, sources.chunks(item), item.box)
         return writer.entries
     finally:
         for reader in readers.values():
             reader.close()
+
+
+def _write_parts(item: Item, sources: "_Sources", writer: ShardWriter) -> None:
+    """Write a tensor whose parts have entries of their own, of the same bytes."""
+    crcs: list[int] = []
+
+    def chunks() -> Iterator[Buffer]:
+        for part in item.parts:
+            crc = 0
+            for chunk in sources.part(item, part):
+                crc = crc32c(chunk, crc)
+                yield chunk
+            crcs.append(crc)
+
+    whole = writer.add(item.key, item.dtype, item.shape, chunks(), item.box)
+    offset = whole.offset
+    for key, part, crc in zip(item.part_keys, item.parts, crcs, strict=True):
+        nbytes = part.nbytes
+        entry = Entry(key, item.dtype, part.shape, whole.shard, offset, nbytes, crc)
+        writer.entries.append(entry)
+        offset += nbytes
 
 
 def _chunks(array: Array, nbytes: int) -> Iterator[memoryview]:
@@ -132,17 +156,21 @@ class _Sources:
     def chunks(self, item: Item) -> Iterator[Buffer]:
         """The bytes of a tensor of fixed-size elements; a chunk is valid until the next."""
         for part in item.parts:
-            if len(part.sources) > 1:
-                yield from self._aggregated(item, part)
-            elif part.sources[0].host == self._host:
-                array = self._snapshot.array(part.sources[0].key, part.box)
-                yield from _chunks(array, _LOCAL_CHUNK_NBYTES)
-            else:
-                reader = self._readers[part.sources[0].host]
-                for offset in range(0, part.nbytes, CHUNK_NBYTES):
-                    chunk = self._buffer[: part.nbytes - offset]
-                    reader.receive_into(chunk)
-                    yield chunk
+            yield from self.part(item, part)
+
+    def part(self, item: Item, part: Part) -> Iterator[Buffer]:
+        """The bytes of one part of a tensor, in its turn."""
+        if len(part.sources) > 1:
+            yield from self._aggregated(item, part)
+        elif part.sources[0].host == self._host:
+            array = self._snapshot.array(part.sources[0].key, part.box)
+            yield from _chunks(array, _LOCAL_CHUNK_NBYTES)
+        else:
+            reader = self._readers[part.sources[0].host]
+            for offset in range(0, part.nbytes, CHUNK_NBYTES):
+                chunk = self._buffer[: part.nbytes - offset]
+                reader.receive_into(chunk)
+                yield chunk
 
     def _aggregated(self, item: Item, part: Part) -> Iterator[Buffer]:
         for box in _steps(item, part):

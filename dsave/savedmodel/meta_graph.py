@@ -1,23 +1,35 @@
 """Everything that a SavedModel says about a model: `saved_model.pb` and the object graph.
 
-    graph_def           variables, the calls of save and restore, their functions
+    graph_def           variables, calls of signatures, of save and of restore; all functions
     saver_def           how sessions restore
-    signature_def       the init op, which has nothing to do
+    signature_def       each signature, and the init op, which has nothing to do
     collection_def      the init op once more, for older loaders
     object_graph_def    how Python restores
+    meta_info_def       tags, aliases of functions
 
 Format: tensorflow/core/protobuf/{saved_model,meta_graph}.proto. Equal models give equal bytes.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from dsave.errors import ModelError, OptionError, OptionTypeError
+from dsave.functions.function import ConcreteFunction, Function
 from dsave.model.trackable import ObjectGraph
-from dsave.options import VariablePolicy
+from dsave.options import SaveOptions
+from dsave.proto.graph_pb2 import GraphDef
 from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
+from dsave.savedmodel.components import ComponentNode, expanded, zeros_nbytes
+from dsave.savedmodel.debug_info import build_debug_info
+from dsave.savedmodel.debug_stripper import strip_debug_ops
+from dsave.savedmodel.function_def import Stack
+from dsave.savedmodel.library import Library, concrete_functions_of
 from dsave.savedmodel.nodes import Names, add_node
-from dsave.savedmodel.object_graph import saved_object_graph, trackable_object_graph
-from dsave.savedmodel.resources import add_variable
+from dsave.savedmodel.object_graph import set_saved_object_graph, trackable_object_graph
+from dsave.savedmodel.reads import Readings
+from dsave.savedmodel.resources import GraphVariable, add_variable
 from dsave.savedmodel.saver import add_saver
+from dsave.savedmodel.signatures import INIT_OP, add_signature, chosen_signatures
 
 SERVING_TAG = "serve"
 """The tag by which loaders ask for the graph."""
@@ -29,10 +41,10 @@ _GRAPH_PRODUCER = 2474
 _GRAPH_MIN_CONSUMER = 12
 """The graph versions of that TensorFlow, tensorflow/core/public/version.h."""
 
-INIT_OP = "__saved_model_init_op"
-"""The signature, and the output in it, that names the op that initializes the graph."""
-
 _MAIN_OP = "saved_model_main_op"
+
+_MAX_NBYTES = (1 << 31) - 1
+"""The longest message that protobuf reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +52,141 @@ class Metadata:
     """What is written beside the tensors.
 
     `saved_model` is saved_model.pb. `object_graph` is the value of the checkpoint's entry
-    `_CHECKPOINTABLE_OBJECT_GRAPH`.
+    `_CHECKPOINTABLE_OBJECT_GRAPH`. `components` have entries of their own, of bytes that are
+    stored anyway. `debug_info` is None unless it was asked for.
     """
 
     saved_model: bytes
     object_graph: bytes
+    components: tuple[ComponentNode, ...]
+    debug_info: bytes | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is written beside the tensors, but for the checkpoint's index."""
+        files = (self.saved_model, self.object_graph, self.debug_info or b"")
+        return sum(map(len, files)) + zeros_nbytes(self.components)
 
 
-def build_saved_model(graph: ObjectGraph, policy: VariablePolicy) -> Metadata:
-    """The metadata of a model whose variables are described as the policy says."""
-    object_graph = trackable_object_graph(graph)
+def build_saved_model(
+    graph: ObjectGraph,
+    options: SaveOptions,
+    signatures: object = None,
+    caller: Stack = (),
+) -> Metadata:
+    """The metadata of a model, its functions and signatures, as the options want it.
+
+    `caller` is the user's call of the save, which made what no function of the user's made.
+
+    Raises:
+        ModelError, TraceError: a function or a signature cannot be saved.
+        OptionError, OptionTypeError: an option or the signatures ask for what cannot be done.
+    """
+    policy = options.variable_policy
+    wanted = chosen_signatures(signatures, graph)
+    graph, components = expanded(graph, policy)
+    object_graph = trackable_object_graph(graph, components)
     proto = SavedModel(saved_model_schema_version=1)
     meta_graph = proto.meta_graphs.add()
-    meta_graph.meta_info_def.tags.append(SERVING_TAG)
-    meta_graph.meta_info_def.tensorflow_version = TENSORFLOW_VERSION
-    meta_graph.meta_info_def.stripped_default_attrs = True
+    _set_meta_info(meta_graph, options)
     main = meta_graph.graph_def
     main.versions.producer = _GRAPH_PRODUCER
     main.versions.min_consumer = _GRAPH_MIN_CONSUMER
     names = Names()
-    variables = [
-        add_variable(main.node, names, key, variable, policy)
-        for _, key, variable in graph.variables()
+    variables = _add_variables(main, names, graph, components, options)
+    objects = meta_graph.object_graph_def
+    library = Library(main.library, objects.concrete_functions, Readings(variables))
+    added = {
+        signature.key: (
+            signature,
+            add_signature(
+                main, names, library, signature, meta_graph.signature_def[signature.key]
+            ),
+        )
+        for signature in wanted
+    }
+    set_saved_object_graph(objects, graph, components, policy, library, added)
+    for name, alias in _aliases(options.function_aliases or {}, library):
+        meta_graph.meta_info_def.function_aliases[name] = alias
+    _check_namespaces(main, options.namespace_whitelist or ())
+    _add_init_op(meta_graph, names)
+    if not options.experimental_skip_saver:
+        meta_graph.saver_def.CopyFrom(add_saver(main, names, variables, object_graph))
+    if options.experimental_debug_stripper:
+        strip_debug_ops(main)
+    debug_info = None
+    if options.save_debug_info:
+        debug_info = build_debug_info(main.library, library.stacks, caller)
+    return Metadata(_serialized(proto), object_graph, components, debug_info)
+
+
+def _set_meta_info(meta_graph: MetaGraphDef, options: SaveOptions) -> None:
+    info = meta_graph.meta_info_def
+    info.tags.extend(dict.fromkeys((SERVING_TAG, *(options.extra_tags or ()))))
+    info.tensorflow_version = TENSORFLOW_VERSION
+    info.stripped_default_attrs = True
+
+
+def _add_variables(
+    main: GraphDef,
+    names: Names,
+    graph: ObjectGraph,
+    components: Iterable[ComponentNode],
+    options: SaveOptions,
+) -> list[GraphVariable]:
+    parts: dict[str, list[ComponentNode]] = {}
+    for node in components:
+        parts.setdefault(node.variable_key, []).append(node)
+    return [
+        add_variable(
+            main.node,
+            names,
+            node_id,
+            key,
+            variable,
+            parts.get(key, ()),
+            options.variable_policy,
+        )
+        for node_id, key, variable in graph.variables()
         if variable.dtype.variable
     ]
-    _add_init_op(meta_graph, names)
-    meta_graph.saver_def.CopyFrom(add_saver(main, names, variables, object_graph))
-    meta_graph.object_graph_def.CopyFrom(saved_object_graph(graph, policy))
-    return Metadata(proto.SerializeToString(deterministic=True), object_graph)
+
+
+def _aliases(aliases: Mapping[str, object], library: Library) -> Iterator[tuple[str, str]]:
+    """(name in the library, alias) of each function that has one."""
+    for alias, given in aliases.items():
+        for function in _functions(alias, given):
+            yield library[function].name, alias
+
+
+def _functions(alias: str, given: object) -> Iterator[ConcreteFunction]:
+    if isinstance(given, ConcreteFunction):
+        yield given
+    elif isinstance(given, Function):
+        yield from concrete_functions_of(given)
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        for item in given:
+            yield from _functions(alias, item)
+    else:
+        raise OptionTypeError(
+            "function_aliases",
+            f"alias {alias!r} is for a {type(given).__name__}, which is no dsave.function, "
+            "concrete function, or list of these",
+        )
+
+
+def _check_namespaces(main: GraphDef, allowed: Iterable[str]) -> None:
+    """Every op of a namespace, `Namespace>Op`, was asked for."""
+    ops = {node.op for node in main.node}
+    ops.update(node.op for function in main.library.function for node in function.node_def)
+    refused = sorted(op for op in ops if ">" in op and op.split(">")[0] not in allowed)
+    if refused:
+        missing = ", ".join(sorted({repr(op.split(">")[0]) for op in refused}))
+        raise OptionError(
+            "namespace_whitelist",
+            f"the graph has ops of other namespaces: {', '.join(refused)}; "
+            f"add {missing} to allow them",
+        )
 
 
 def _add_init_op(meta_graph: MetaGraphDef, names: Names) -> None:
@@ -77,3 +196,13 @@ def _add_init_op(meta_graph: MetaGraphDef, names: Names) -> None:
     output = meta_graph.signature_def[INIT_OP].outputs[INIT_OP]
     output.name = node
     output.tensor_shape.unknown_rank = True
+
+
+def _serialized(proto: SavedModel) -> bytes:
+    if proto.ByteSize() > _MAX_NBYTES:
+        raise ModelError(
+            "saved_model.pb",
+            f"it would have {proto.ByteSize():,} bytes, of which no loader reads more than "
+            f"{_MAX_NBYTES:,}; make large arrays in functions variables",
+        )
+    return proto.SerializeToString(deterministic=True)

@@ -5,24 +5,31 @@
     EXPAND, sharded                emb (the whole), emb/part_0, emb/part_1, ...
 
 TensorFlow saves sharded variables without their parts under every policy; here EXPAND means
-the same for each kind of distributed variable.
+the same for each kind of distributed variable, but for sharded strings, which have no parts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dsave.model.dtype import DType
 from dsave.model.slices import Box
-from dsave.model.variable import ShardedVariable, Variable
+from dsave.model.variable import Variable
 from dsave.options import VariablePolicy
+from dsave.savedmodel.components import ComponentNode
 from dsave.savedmodel.nodes import Names, Nodes, add_node, node_name
-from dsave.savedmodel.object_graph import lists_components
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One handle in the main graph: the name of its node, and its box of the variable."""
+    """One handle: its node in the main graph, its object, its checkpoint key, what it holds.
+
+    `box` is its part of the variable.
+    """
 
     node: str
+    node_id: int
+    key: str
+    dtype: DType
     box: Box
 
 
@@ -30,27 +37,38 @@ class Resource:
 class GraphVariable:
     """A variable and its resources.
 
-    The first resource holds the whole value, and is what functions capture. After it come the
-    other replicas, or the parts, if the policy expands.
+    The first resource holds the whole value. After it come the other replicas, or the parts, if
+    the policy expands.
     """
 
-    key: str
     variable: Variable
     resources: tuple[Resource, ...]
 
 
 def add_variable(
-    nodes: Nodes, names: Names, key: str, variable: Variable, policy: VariablePolicy
+    nodes: Nodes,
+    names: Names,
+    node_id: int,
+    key: str,
+    variable: Variable,
+    components: Sequence[ComponentNode],
+    policy: VariablePolicy,
 ) -> GraphVariable:
-    """Add a variable's handles and reads to the main graph."""
+    """Add a variable's handles and reads, and those of its components, to the main graph."""
+    wanted = [(variable.name, variable.device, node_id, key, Box.whole(variable.shape))]
+    for extra in components:
+        part = extra.component
+        wanted.append((part.name, part.device, extra.node_id, extra.key, part.box))
     resources = []
-    for name, device, box in _resources(variable, policy):
+    for name, device, object_id, entry, box in wanted:
         node = names.unique(node_name(name))
+        place = device if policy.saves_devices else ""
         add_node(
             nodes,
             node,
             "VarHandleOp",
-            device=device,
+            (),
+            place,
             dtype=variable.dtype,
             shape=box.lengths,
             # Sessions find a variable by this name alone, so it is as unique as the node's.
@@ -58,16 +76,6 @@ def add_variable(
             debug_name=f"{node}/".encode(),
         )
         read = names.unique(f"{node}/Read/ReadVariableOp")
-        add_node(nodes, read, "ReadVariableOp", (node,), device, dtype=variable.dtype)
-        resources.append(Resource(node, box))
-    return GraphVariable(key, variable, tuple(resources))
-
-
-def _resources(variable: Variable, policy: VariablePolicy) -> Iterator[tuple[str, str, Box]]:
-    """(name, device, box) of each resource."""
-    device = variable.device if policy.saves_devices else ""
-    yield variable.name, device, Box.whole(variable.shape)
-    if lists_components(variable, policy):
-        parts = variable.components
-        for part in parts if isinstance(variable, ShardedVariable) else parts[1:]:
-            yield part.name, part.device, part.box
+        add_node(nodes, read, "ReadVariableOp", (node,), place, dtype=variable.dtype)
+        resources.append(Resource(node, object_id, entry, variable.dtype, box))
+    return GraphVariable(variable, tuple(resources))

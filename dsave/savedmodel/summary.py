@@ -18,7 +18,8 @@ from dsave.options import VariablePolicy
 from dsave.proto.object_graph_pb2 import SavedObjectGraph, SavedVariable
 from dsave.proto.saved_model_pb2 import SavedModel, TensorInfo
 from dsave.proto.types_pb2 import TensorShapeProto
-from dsave.savedmodel.meta_graph import INIT_OP
+from dsave.savedmodel.components import COMPONENTS
+from dsave.savedmodel.signatures import INIT_OP
 
 Shape = tuple[int | None, ...] | None
 """The extents of a tensor, None for one that is not known; None if not even the rank is."""
@@ -80,14 +81,16 @@ class Summary:
     """A SavedModel in short.
 
     `policy` is the least that explains the file: one with devices and no components was saved
-    with SAVE_VARIABLE_DEVICES, or expanded without a distributed variable. `aliases` maps
-    names of concrete functions to their aliases.
+    with SAVE_VARIABLE_DEVICES, or expanded without a distributed variable. `component_keys` are
+    those of components, whose values are bytes of their variables'. `aliases` maps names of
+    concrete functions to their aliases.
     """
 
     tags: tuple[str, ...]
     tensorflow_version: str
     policy: VariablePolicy
     variables: tuple[VariableSummary, ...]
+    component_keys: tuple[str, ...]
     functions: tuple[FunctionSummary, ...]
     signatures: tuple[SignatureSummary, ...]
     aliases: Mapping[str, str]
@@ -110,16 +113,23 @@ def read_summary(saved_model: bytes, file: str) -> Summary:
     paths = _paths(objects, file)
     keys = {node_id: checkpoint_key(path) for node_id, path in paths.items()}
     keys |= _slot_keys(objects, paths)
+    keys = {
+        node_id: key
+        for node_id, key in keys.items()
+        if objects.nodes[node_id].HasField("variable")
+    }
+    parts = _parts(objects, paths)
     variables = tuple(
         _variable(objects.nodes[node_id].variable, key, file)
         for node_id, key in keys.items()
-        if objects.nodes[node_id].HasField("variable")
+        if node_id not in parts
     )
     return Summary(
         tags=tuple(meta_graph.meta_info_def.tags),
         tensorflow_version=meta_graph.meta_info_def.tensorflow_version,
         policy=_policy(variables),
         variables=variables,
+        component_keys=tuple(key for node_id, key in keys.items() if node_id in parts),
         functions=tuple(
             FunctionSummary(
                 "/".join(path), tuple(objects.nodes[node_id].function.concrete_functions)
@@ -159,6 +169,15 @@ def _paths(objects: SavedObjectGraph, file: str) -> dict[int, tuple[str, ...]]:
                 paths[child.node_id] = path
                 queue.append(child.node_id)
     return paths
+
+
+def _parts(objects: SavedObjectGraph, paths: Mapping[int, tuple[str, ...]]) -> set[int]:
+    """The components of an expanded model that are nodes of their own."""
+    if not any(
+        node.variable.experimental_distributed_variable_components for node in objects.nodes
+    ):
+        return set()
+    return {node_id for node_id, path in paths.items() if path[:1] == (COMPONENTS,)}
 
 
 def _slot_keys(

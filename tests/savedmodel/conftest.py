@@ -3,13 +3,15 @@
 Sharded variables are stored in slices, those of dtypes that TensorFlow can put together.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dsave.format.bundle import ShardWriter, build_index
-from dsave.format.naming import OBJECT_GRAPH_KEY, data_file
+from dsave.format.crc32c import crc32c
+from dsave.format.naming import DEBUG_INFO_FILE, OBJECT_GRAPH_KEY, data_file
 from dsave.format.strings import encode_strings
 from dsave.model.dtype import STRING, dtype_of
 from dsave.model.slices import Box, partition
@@ -22,6 +24,8 @@ from dsave.model.variable import (
     SyncOnReadVariable,
     Variable,
 )
+from dsave.options import SaveOptions
+from dsave.savedmodel.components import component_entries, part_keys, zeros_nbytes
 from dsave.savedmodel.meta_graph import build_saved_model
 
 LOCAL = "/job:localhost/replica:0/task:0/device:CPU"
@@ -88,32 +92,60 @@ def make():
 def export(tmp_path):
     """Writes a SavedModel: `export(graph, policy, {key: array})` returns its directory."""
 
-    def write(graph, policy, values):
-        metadata = build_saved_model(graph, policy)
+    def write(graph, policy, values, signatures=None, **options):
+        asked = SaveOptions(experimental_variable_policy=policy, **options)
+        metadata = build_saved_model(graph, asked, signatures)
         directory = tmp_path / policy.name
         (directory / "variables").mkdir(parents=True)
         with (directory / data_file(0, 1)).open("wb") as file:
             shard = ShardWriter(0, file.write)
+            parts = part_keys(metadata.components)
             for _, key, variable in graph.variables():
                 boxes = [None]
                 if isinstance(variable, ShardedVariable) and variable.dtype.reassembled:
                     boxes = [component.box for component in variable.components]
-                add(shard, key, variable.dtype, variable.shape, values[key], boxes)
+                whole = add(shard, key, variable.dtype, variable.shape, values[key], boxes)
+                if boxes == [None] and parts:
+                    shard.entries += part_entries(variable, whole, values[key], parts)
             add(shard, OBJECT_GRAPH_KEY, STRING, (), np.array(metadata.object_graph, object))
-        index = build_index(shard.entries, 1)
+            components = component_entries(metadata.components, shard.entries, 0, shard.nbytes)
+            entries = [*shard.entries, *components]
+            file.write(bytes(zeros_nbytes(metadata.components)))
+        index = build_index(entries, 1)
         (directory / "variables" / "variables.index").write_bytes(index)
+        if metadata.debug_info is not None:
+            (directory / "debug").mkdir()
+            (directory / DEBUG_INFO_FILE).write_bytes(metadata.debug_info)
         (directory / "saved_model.pb").write_bytes(metadata.saved_model)
         return str(directory)
 
     return write
 
 
+def part_entries(variable, whole, value, parts):
+    """What the host that stores a variable in one piece says of its parts."""
+    array = np.asarray(value, variable.dtype.numpy)
+    offset = whole.offset
+    for component in variable.components:
+        if component.key in parts:
+            data = array[component.box.index].tobytes()
+            yield replace(
+                whole,
+                key=parts[component.key],
+                shape=component.box.lengths,
+                offset=offset,
+                nbytes=len(data),
+                crc32c=crc32c(data),
+            )
+            offset += len(data)
+
+
 def add(shard, key, dtype, shape, value, boxes=(None,)):
     if dtype.is_string:
         encoded = encode_strings(np.asarray(value, object))
-        shard.add(key, dtype, shape, [encoded.payload], crc32c=encoded.crc32c)
-        return
+        return shard.add(key, dtype, shape, [encoded.payload], crc32c=encoded.crc32c)
     array = np.asarray(value, dtype.numpy)
     for box in boxes:
         piece = array if box is None else array[box.index]
-        shard.add(key, dtype, shape, [piece.tobytes()], box=box)
+        entry = shard.add(key, dtype, shape, [piece.tobytes()], box=box)
+    return entry

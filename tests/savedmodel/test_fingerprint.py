@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsave.options import VariablePolicy
+from dsave.options import SaveOptions, VariablePolicy
 from dsave.proto.saved_model_pb2 import FingerprintDef
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import build_saved_model
@@ -72,7 +72,7 @@ def test_the_hashes_of_our_models_are_those_that_tensorflow_computes(tf, export,
 
 
 def test_the_uuid_is_written_in_decimal(make):
-    saved_model = build_saved_model(make.model(), VariablePolicy.NONE).saved_model
+    saved_model = build_saved_model(make.model(), SaveOptions()).saved_model
     fingerprint = FingerprintDef.FromString(build_fingerprint(saved_model, b"", UUID))
     assert fingerprint.uuid == "340282366920938463463374607431768211455"
     assert fingerprint.version.producer == 4

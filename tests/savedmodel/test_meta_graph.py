@@ -18,7 +18,7 @@ from dataclasses import replace
 import pytest
 
 from dsave.model.trackable import Module, trace
-from dsave.options import VariablePolicy
+from dsave.options import SaveOptions, VariablePolicy
 from dsave.proto.object_graph_pb2 import SavedVariable
 from dsave.proto.saved_model_pb2 import SavedModel
 from dsave.savedmodel.meta_graph import build_saved_model
@@ -29,7 +29,8 @@ GPU = [f"/job:worker/replica:0/task:{task}/device:GPU:0" for task in (0, 1)]
 
 
 def built(graph, policy=NONE):
-    return SavedModel.FromString(build_saved_model(graph, policy).saved_model).meta_graphs[0]
+    options = SaveOptions(experimental_variable_policy=policy)
+    return SavedModel.FromString(build_saved_model(graph, options).saved_model).meta_graphs[0]
 
 
 def handles(meta_graph):
@@ -273,7 +274,9 @@ def test_equal_models_give_equal_bytes(make, policy):
                 for component in variable.components
             )
             object.__setattr__(variable, "components", keyed)
-        return build_saved_model(trace(root), policy)
+        return build_saved_model(
+            trace(root), SaveOptions(experimental_variable_policy=policy)
+        ).saved_model
 
     assert once("#1") == once("#2")
 

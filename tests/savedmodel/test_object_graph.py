@@ -11,19 +11,22 @@
 import pytest
 
 from dsave.model.trackable import Module, trace
-from dsave.options import VariablePolicy
+from dsave.options import SaveOptions
 from dsave.proto.object_graph_pb2 import TrackableObjectGraph
-from dsave.savedmodel.object_graph import saved_object_graph, trackable_object_graph
+from dsave.proto.saved_model_pb2 import SavedModel
+from dsave.savedmodel.meta_graph import build_saved_model
+from dsave.savedmodel.object_graph import trackable_object_graph
 
 GENERIC = "_generic_user_object"
 
 
 def tracked(graph):
-    return TrackableObjectGraph.FromString(trackable_object_graph(graph)).nodes
+    return TrackableObjectGraph.FromString(trackable_object_graph(graph, ())).nodes
 
 
 def saved(graph):
-    return saved_object_graph(graph, VariablePolicy.NONE).nodes
+    saved_model = SavedModel.FromString(build_saved_model(graph, SaveOptions()).saved_model)
+    return saved_model.meta_graphs[0].object_graph_def.nodes
 
 
 def kind(node):

@@ -12,7 +12,7 @@ import pytest
 
 from dsave.errors import CorruptionError
 from dsave.model.variable import Aggregation, Synchronization
-from dsave.options import VariablePolicy
+from dsave.options import SaveOptions, VariablePolicy
 from dsave.proto.saved_model_pb2 import SavedModel
 from dsave.savedmodel.meta_graph import build_saved_model
 from dsave.savedmodel.summary import (
@@ -29,7 +29,10 @@ VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
 def summary_of(graph, policy):
-    return read_summary(build_saved_model(graph, policy).saved_model, "saved_model.pb")
+    return read_summary(
+        build_saved_model(graph, SaveOptions(experimental_variable_policy=policy)).saved_model,
+        "saved_model.pb",
+    )
 
 
 def test_variables_come_back_as_they_were_described(make):

@@ -1,0 +1,107 @@
+"""The functions of a graph, each added once, under a name that no other has.
+
+Names are TensorFlow's, `__inference_NAME_NUMBER`: its loader strips them to `NAME`, and
+fingerprints order functions by the number.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.graph import FunctionGraph
+from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary
+from dsave.proto.object_graph_pb2 import SavedConcreteFunction
+from dsave.savedmodel.function_def import Stack, set_function
+from dsave.savedmodel.reads import Readings
+from dsave.savedmodel.resources import Resource
+from dsave.savedmodel.structured import set_structure
+
+_FIRST_NUMBER = 2
+"""After those of the functions of the saver."""
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFunction:
+    """A function of the library: `captures` are what its last arguments are handles of."""
+
+    name: str
+    graph: FunctionGraph
+    captures: tuple[Resource, ...]
+
+
+class Library:
+    """A `FunctionDefLibrary` in the making.
+
+    `stacks` are the user's calls that made each node, by function and node, where these are
+    not the call of the save.
+    """
+
+    def __init__(
+        self,
+        proto: FunctionDefLibrary,
+        concrete_functions: "Mapping[str, SavedConcreteFunction]",
+        readings: Readings,
+    ) -> None:
+        self.stacks: dict[str, Mapping[str, Stack]] = {}
+        self._proto = proto
+        self._saved = concrete_functions
+        self._readings = readings
+        self._numbers = itertools.count(_FIRST_NUMBER)
+        self._added: dict[ConcreteFunction, LibraryFunction] = {}
+
+    def __getitem__(self, function: ConcreteFunction) -> LibraryFunction:
+        """The function, which is added to the library unless it is there.
+
+        Raises:
+            ModelError: it reads a variable, or takes or returns a value, that cannot be saved.
+        """
+        if function not in self._added:
+            self._added[function] = self._add(function.graph)
+        return self._added[function]
+
+    def new(self, name: str) -> FunctionDef:
+        """A new function that the user did not write, with a name of its own."""
+        proto = self._proto.function.add()
+        plain = _NOT_IN_NAMES.sub("_", name).strip("_") or "function"
+        proto.signature.name = f"__inference_{plain}_{next(self._numbers)}"
+        return proto
+
+    def describe(
+        self,
+        name: str,
+        captures: tuple[Resource, ...],
+        inputs: object,
+        outputs: object,
+        function: str,
+    ) -> None:
+        """Say what `function`, in the library as `name`, takes and returns.
+
+        Raises:
+            ModelError: that cannot be described.
+        """
+        saved = self._saved[name]
+        saved.bound_inputs.extend(resource.node_id for resource in captures)
+        set_structure(saved.canonicalized_input_signature, inputs, function)
+        set_structure(saved.output_signature, outputs, function)
+
+    def _add(self, graph: FunctionGraph) -> LibraryFunction:
+        proto = self.new(graph.name)
+        name = proto.signature.name
+        captures, self.stacks[name] = set_function(proto, graph, self._readings)
+        self.describe(name, captures, graph.structured_inputs, graph.structured_outputs, name)
+        return LibraryFunction(name, graph, captures)
+
+
+def concrete_functions_of(function: Function) -> Iterator[ConcreteFunction]:
+    """Those it was traced to, and what it is traced to if its signature says all.
+
+    Raises:
+        TraceError: it cannot be traced.
+    """
+    if function.input_signature is not None:
+        function.get_concrete_function()
+    yield from function.concrete_functions

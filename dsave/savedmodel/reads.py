@@ -1,0 +1,152 @@
+"""What a graph reads where a function reads a variable, or a component of one.
+
+                             NONE, SAVE_VARIABLE_DEVICES    EXPAND
+    mirrored                 v                              v
+    on read, by sum          v                              v + v/replica_1 + ...
+    on read, by mean         v                              (v + v/replica_1 + ...) / n
+    on read, by first        v                              v
+    a replica                v                              v/replica_i
+    sharded                  emb                            emb
+    a part                   its rows of emb                emb/part_i
+    a part, of strings       its rows of emb                its rows of emb
+
+Only functions that read replicas themselves can tell the policies apart. `components` says why
+a sum is right in every reader. Of dtypes that TensorFlow cannot add the first replica alone is
+read: it is what they were worth together when they were saved.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsave.errors import ModelError
+from dsave.functions.graph import READ
+from dsave.model.dtype import dtype_of
+from dsave.model.slices import Box
+from dsave.model.variable import (
+    Aggregation,
+    Component,
+    ShardedVariable,
+    SyncOnReadVariable,
+    Variable,
+)
+from dsave.savedmodel.nodes import Names, Nodes, add_const, add_node
+from dsave.savedmodel.resources import GraphVariable, Resource
+
+_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16", "complex64", "complex128"})
+_ADDED = _FLOATS | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+"""The dtypes for which TensorFlow 2.21 has AddN and ZerosLike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One resource that is read, or rows of it, `box`; or several, for their sum or mean."""
+
+    resources: tuple[Resource, ...]
+    mean: bool = False
+    box: Box | None = None
+
+
+class Readings:
+    """How each variable of a model is read, and each of its components."""
+
+    def __init__(self, variables: Iterable[GraphVariable]) -> None:
+        self._found: dict[Variable | Component, Reading] = {}
+        for variable in variables:
+            self._found[variable.variable] = worth(variable)
+            for place, component in enumerate(variable.variable.components):
+                self._found[component] = _component(variable, place)
+
+    def of(self, capture: Variable | Component, function: str) -> Reading:
+        """How `function` reads what it captured.
+
+        Raises:
+            ModelError: the graph has no such variable.
+        """
+        found = self._found.get(capture)
+        if found is not None:
+            return found
+        if capture.dtype.variable:
+            problem = "is not part of the model; make it an attribute of it"
+        else:
+            problem = f"is {capture.dtype}, of which TensorFlow has no variables"
+        raise ModelError(f"function {function}", f"the variable {capture.name!r} {problem}")
+
+
+def worth(variable: GraphVariable) -> Reading:
+    """How the graph reads what a variable is worth."""
+    if aggregates(variable, Aggregation.SUM, Aggregation.MEAN):
+        return Reading(variable.resources, aggregates(variable, Aggregation.MEAN))
+    return Reading(variable.resources[:1])
+
+
+def aggregates(variable: GraphVariable, *ways: Aggregation) -> bool:
+    """Whether it is one of these aggregates of its components, which TensorFlow can compute."""
+    described = variable.variable
+    return (
+        isinstance(described, SyncOnReadVariable)
+        and len(variable.resources) > 1
+        and described.aggregation in ways
+        and described.dtype.name in _ADDED
+        and (described.aggregation is not Aggregation.MEAN or described.dtype.name in _FLOATS)
+    )
+
+
+def add_read(
+    nodes: Nodes,
+    names: Names,
+    name: str,
+    reading: Reading,
+    handle_of: Callable[[Resource], str],
+    device: str = "",
+) -> str:
+    """Add the nodes of a reading to a function; returns the reference to its value.
+
+    What is computed from values that were read is computed on `device`.
+    """
+    dtype = reading.resources[0].dtype
+
+    def read(resource: Resource, wanted: str) -> str:
+        node = names.unique(wanted)
+        add_node(nodes, node, READ, (handle_of(resource),), dtype=dtype)
+        return f"{node}:value:0"
+
+    if len(reading.resources) > 1:
+        values = [
+            read(resource, f"{name}/replica_{place}")
+            for place, resource in enumerate(reading.resources)
+        ]
+        total = names.unique(f"{name}/sum" if reading.mean else name)
+        add_node(nodes, total, "AddN", values, device, T=dtype, N=len(values))
+        if not reading.mean:
+            return f"{total}:sum:0"
+        count = names.unique(f"{name}/count")
+        add_const(nodes, count, np.array(len(values), dtype.numpy), dtype, device)
+        mean = names.unique(name)
+        add_node(
+            nodes, mean, "RealDiv", (f"{total}:sum:0", f"{count}:output:0"), device, T=dtype
+        )
+        return f"{mean}:z:0"
+    if reading.box is None:
+        return read(reading.resources[0], name)
+    value = read(reading.resources[0], f"{name}/whole")
+    corner = []
+    for argument, extents in (("begin", reading.box.starts), ("size", reading.box.lengths)):
+        node = names.unique(f"{name}/{argument}")
+        add_const(nodes, node, np.array(extents, np.int64), device=device)
+        corner.append(f"{node}:output:0")
+    node = names.unique(name)
+    inputs = (value, *corner)
+    add_node(nodes, node, "Slice", inputs, device, T=dtype, Index=dtype_of(np.int64))
+    return f"{node}:output:0"
+
+
+def _component(variable: GraphVariable, place: int) -> Reading:
+    whole, *others = variable.resources
+    box = variable.variable.components[place].box
+    if isinstance(variable.variable, ShardedVariable):
+        if others:
+            return Reading((others[place],))
+        return Reading((whole,), box=None if box.covers(variable.variable.shape) else box)
+    return Reading((variable.resources[place] if others else whole,))
