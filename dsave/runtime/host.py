@@ -5,6 +5,7 @@ A plain class; `cluster` makes an actor of it. Arrays are replaced, never change
 """
 
 import os
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -34,6 +35,8 @@ class Host:
         self._address = address
         self._arrays: dict[str, Array] = {}
         self._saves: dict[str, HostSave] = {}
+        self._lock = threading.Lock()
+        """Held to begin and to give up: they come by different threads of the actor."""
         self._given_up: set[str] = set()
         """Saves and loads that ended before they began here."""
         self._loads: dict[str, HostLoad] = {}
@@ -109,8 +112,6 @@ class Host:
 
     def begin_save(self, ticket: Ticket, names: Mapping[str, str], *, stores: bool) -> Found:
         """Take a snapshot of these component keys (with the names of their variables)."""
-        if ticket.epoch in self._given_up:  # a step was running, and the caller did not wait
-            raise SaveError(self.name, "taking a snapshot", "the save was given up")
         missing = next((name for key, name in names.items() if key not in self._arrays), None)
         if missing is not None:
             raise ModelError(
@@ -119,7 +120,10 @@ class Host:
         arrays = {key: self._arrays[key] for key in names}
         path = self.real_path(ticket.directory)
         save = HostSave(self.name, path, self._address, ticket, arrays)
-        self._saves[ticket.epoch] = save
+        with self._lock:
+            if ticket.epoch in self._given_up:  # a step was running; the caller did not wait
+                raise SaveError(self.name, "taking a snapshot", "the save was given up")
+            self._saves[ticket.epoch] = save
         return save.begin(stores=stores)
 
     def in_save(self, epoch: str, verb: str, *args: Any) -> Any:
@@ -128,9 +132,10 @@ class Host:
         Raises:
             SaveError: no such save is going on here.
         """
-        if epoch not in self._saves:
-            self._given_up.add(epoch)
-            raise SaveError(self.name, "taking part in a save", "it has not begun here")
+        with self._lock:
+            if epoch not in self._saves:
+                self._given_up.add(epoch)
+                raise SaveError(self.name, "taking part in a save", "it has not begun here")
         result = getattr(self._saves[epoch], verb)(*args)
         if verb == "end":
             del self._saves[epoch]
@@ -138,11 +143,12 @@ class Host:
 
     def begin_load(self, ticket: LoadTicket, *, looks: bool) -> View | None:
         """Take part in a load; with `looks`, see what is in its directory."""
-        if ticket.epoch in self._given_up:
-            raise SaveError(self.name, "looking at the directory", "the load was given up")
         path = self.real_path(ticket.directory)
         load = HostLoad(self.name, path, self._address, ticket)
-        self._loads[ticket.epoch] = load
+        with self._lock:
+            if ticket.epoch in self._given_up:
+                raise SaveError(self.name, "looking at the directory", "the load was given up")
+            self._loads[ticket.epoch] = load
         return load.look() if looks else None
 
     def in_load(self, epoch: str, verb: str, *args: Any) -> Any:
@@ -151,9 +157,10 @@ class Host:
         Raises:
             SaveError: no such load is going on here.
         """
-        if epoch not in self._loads:
-            self._given_up.add(epoch)
-            raise SaveError(self.name, "taking part in a load", "it has not begun here")
+        with self._lock:
+            if epoch not in self._loads:
+                self._given_up.add(epoch)
+                raise SaveError(self.name, "taking part in a load", "it has not begun here")
         result = getattr(self._loads[epoch], verb)(*args)
         if verb == "end":
             del self._loads[epoch]
