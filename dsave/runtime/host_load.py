@@ -6,7 +6,6 @@ with one of these too, without variables, when the io device is `/job:localhost`
 
 import contextlib
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -27,9 +26,6 @@ from dsave.runtime.arrays import Array, as_bytes, frozen
 from dsave.runtime.checkpoint import Checkpoint
 from dsave.runtime.source import Source, open_source
 from dsave.runtime.stream import Endpoint, Reader, Server
-
-_THREADS = min(4, os.cpu_count() or 1)
-"""Of those that read: a copy and a checksum keep one core busy, and let go of Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +122,13 @@ class HostLoad:
         """
         arrays = _Arrays(self._plan.wants)
         own = [segment for segment in self._plan.reads if self._host in segment.wanted_by]
-        sources = _by_reader(self._plan.receives)
-        tasks: list[Callable[[], None]] = [
-            partial(self._receive, source, segments, endpoints[source], arrays)
-            for source, segments in sources.items()
-        ]
-        tasks += [partial(self._copy, segment, arrays) for segment in own]
+        # One thread for all that is read here: a second one only waits for the same pages.
+        tasks: list[Callable[[], None]] = [partial(self._copy, own, arrays)]
+        for source, segments in _by_reader(self._plan.receives).items():
+            tasks.append(partial(self._receive, source, segments, endpoints[source], arrays))
         try:
             with self._named():
-                _run_all(tasks, len(sources) + _THREADS, self._cancelled)
+                _run_all(tasks, self._cancelled)
         except BaseException as error:
             self._failure = self._failure or error
             raise
@@ -171,9 +165,10 @@ class HostLoad:
         self._reading = None
         self._source.close()
 
-    def _copy(self, segment: Segment, arrays: "_Arrays") -> None:
-        arrays.put(segment, self._rows(segment))
-        self._nbytes += segment.nbytes
+    def _copy(self, segments: Sequence[Segment], arrays: "_Arrays") -> None:
+        for segment in segments:
+            arrays.put(segment, self._rows(segment))
+            self._nbytes += segment.nbytes
 
     def _receive(
         self,
@@ -339,19 +334,16 @@ def _by_reader(segments: Sequence[Segment]) -> dict[str, list[Segment]]:
     return by_reader
 
 
-def _run_all(
-    tasks: Sequence[Callable[[], None]], threads: int, cancelled: threading.Event
-) -> None:
-    """Run the tasks, so many at a time; the first error ends it."""
+def _run_all(tasks: Sequence[Callable[[], None]], cancelled: threading.Event) -> None:
+    """Run the tasks, a thread for each; the first error ends it."""
     if len(tasks) <= 1:
         for task in tasks:
             task()
         return
-    with ThreadPoolExecutor(threads, "dsave-load") as pool:
+    with ThreadPoolExecutor(len(tasks), "dsave-load") as pool:
         running: list[Future[None]] = [pool.submit(task) for task in tasks]
         done, _ = wait(running, return_when=FIRST_EXCEPTION)
         failed = next((future for future in done if future.exception()), None)
         if failed is not None:
             cancelled.set()
-            pool.shutdown(cancel_futures=True)
             failed.result()
