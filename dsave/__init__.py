@@ -22,6 +22,7 @@ from dsave.errors import (
 from dsave.functions import ops
 from dsave.functions.function import ConcreteFunction, Function, function
 from dsave.functions.graph import TensorSpec
+from dsave.functions.jax_function import jax_function
 from dsave.load import load, open  # noqa: A004 - `dsave.open` reads as what it does
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec
@@ -82,6 +83,7 @@ __all__ = [
     "Variable",
     "VariablePolicy",
     "function",
+    "jax_function",
     "load",
     "open",
     "ops",

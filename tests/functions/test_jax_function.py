@@ -1,0 +1,271 @@
+"""JAX code as a function: what it returns, and the one op that it becomes.
+
+- called with arrays it runs through JAX and returns arrays of numpy, of any pytree
+- traced it is one op, whose inputs are the tensors and the variables that the code uses, in
+  JAX's order, and whose outputs have the shapes that JAX found
+- unknown first extents are one and the same; others are not
+- it can be part of a numpy function, and Python values are part of the code
+- what JAX has no arrays of, platforms that there are not, several devices, and results that are
+  objects are refused, by name
+"""
+
+import sys
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import dsave
+from dsave.functions import jax_function
+from dsave.functions.graph import Output, TensorSpec
+from dsave.model.dtype import dtype_of
+from dsave.model.readable import reading
+from dsave.model.slices import Box
+from dsave.model.variable import Component, Variable
+
+FLOAT32 = dtype_of("float32")
+
+
+@pytest.fixture(scope="module")
+def jax():
+    return pytest.importorskip("jax", reason="JAX is not installed here (see dsave[jax])")
+
+
+@pytest.fixture(scope="module")
+def jnp(jax):
+    return jax.numpy
+
+
+def variable(name, shape, dtype="float32"):
+    kind = dtype_of(dtype)
+    part = Component(name, "/job:w/replica:0/task:0/device:CPU:0", name, Box.whole(shape), kind)
+    return Variable(name, kind, shape, (part,))
+
+
+def op(function, *specs):
+    """(the op of a traced function, its inputs' nodes, its outputs' shapes)."""
+    graph = function.get_concrete_function(*specs).graph
+    (node,) = (node for node in graph.nodes if node.op == "XlaCallModule")
+    sources = [graph.nodes[output.node] for output in node.inputs]
+    return node, sources, [spec.shape for spec in node.outputs]
+
+
+def test_called_with_arrays_it_runs_through_jax(jax, jnp):
+    function = dsave.jax_function(
+        lambda x: jnp.where(x > 0, jax.lax.rsqrt(x), 0.0), [TensorSpec([None])]
+    )
+    result = function(np.array([4.0, -1.0], np.float32))
+    assert isinstance(result, np.ndarray)
+    assert (result.tolist(), result.dtype) == ([0.5, 0.0], np.float32)
+
+
+def test_the_values_of_variables_are_its_first_argument(jnp):
+    del jnp
+    w, b = variable("w", (2,)), variable("b", ())
+    function = dsave.jax_function(
+        lambda p, x: p["w"] * x + p["b"], [TensorSpec([2])], variables={"w": w, "b": b}
+    )
+    values = {w: np.array([2, 3], np.float32), b: np.float32(1)}
+    with reading(values.get):
+        assert function(np.array([10, 100], np.float32)).tolist() == [21, 301]
+    assert list(function.signature.parameters) == ["x"]
+
+
+def test_pytrees_go_in_and_come_out_in_jaxs_order(jnp):
+    function = dsave.jax_function(
+        lambda x, y: {"b": x["q"] - x["p"], "a": [y, None, (jnp.sum(y),)]},
+        [{"q": TensorSpec([2]), "p": TensorSpec([2])}, TensorSpec([None])],
+    )
+    given = {"q": np.array([5, 7], np.float32), "p": np.array([1, 2], np.float32)}
+    result = function(given, np.array([1, 2, 3], np.float32))
+    assert result["b"].tolist() == [4, 5]
+    assert (result["a"][0].tolist(), result["a"][1:]) == ([1, 2, 3], [None, (6,)])
+
+    concrete = function.get_concrete_function()
+    names = [spec.name for spec in concrete.graph.arguments]
+    assert names == ["x_p", "x_q", "y"]
+    node, sources, shapes = op(function)
+    assert [source.name for source in sources] == names
+    assert shapes == [(None,), (), (2,)]
+    assert concrete.structured_outputs == {
+        "b": TensorSpec([2]),
+        "a": [TensorSpec([None]), None, (TensorSpec([]),)],
+    }
+    assert node.output_args == (("output", 3),)
+
+
+def test_unused_variables_and_arguments_are_no_inputs(jnp):
+    used, unused = variable("used", (3,)), variable("unused", (9,))
+    function = dsave.jax_function(
+        lambda p, x, y: jnp.dot(p[1], y),  # noqa: ARG005
+        [TensorSpec([]), TensorSpec([3])],
+        variables=[unused, used],
+    )
+    node, sources, shapes = op(function)
+    assert [source.op for source in sources] == ["ReadVariableOp", "Placeholder"]
+    assert function.get_concrete_function().graph.captures == (used,)
+    assert (node.attrs["Tin"], shapes) == ([FLOAT32, FLOAT32], [()])
+
+
+def test_attributes_are_those_that_tensorflow_wants(jnp):
+    function = dsave.jax_function(
+        lambda x: (x.astype(jnp.bfloat16), x > 0),
+        [TensorSpec([None, 3])],
+        platforms=["CPU", "cuda", "tpu"],
+    )
+    node, _, _ = op(function)
+    module = node.attrs["module"]
+    assert module.startswith(b"ML\xefR")  # MLIR bytecode
+    assert 9 <= node.attrs["version"] <= 10
+    assert {k: v for k, v in node.attrs.items() if k not in {"module", "version"}} == {
+        "platforms": [b"CPU", b"CUDA", b"TPU"],
+        "Tin": [FLOAT32],
+        "Tout": [dtype_of(ml_dtypes.bfloat16), dtype_of("bool")],
+        "Sout": [(None, 3), (None, 3)],
+    }
+
+
+def test_unknown_first_extents_are_the_same(jnp):
+    function = dsave.jax_function(
+        lambda x, y: jnp.concatenate([x, y], 1), [TensorSpec([None, 2]), TensorSpec([None, 1])]
+    )
+    assert op(function)[2] == [(None, 3)]
+
+
+def test_other_unknown_extents_are_not(jnp):
+    function = dsave.jax_function(
+        lambda x, y: x @ y.T, [TensorSpec([4, None]), TensorSpec([2, None])]
+    )
+    with pytest.raises(TypeError, match=r"d0_1.*d1_1"):
+        function.get_concrete_function()
+    outer = dsave.jax_function(jnp.outer, [TensorSpec([None]), TensorSpec([2])])
+    assert op(outer)[2] == [(None, 2)]
+
+
+def test_it_can_be_part_of_a_numpy_function(jnp):
+    inner = dsave.jax_function(jnp.sort, [TensorSpec([None])])
+
+    @dsave.function(input_signature=[TensorSpec([3])])
+    def outer(x):
+        return inner(x + 1) * 2
+
+    assert outer(np.array([3, 1, 2], np.float32)).tolist() == [4, 6, 8]
+    concrete = outer.get_concrete_function()
+    assert [node.op for node in concrete.graph.nodes if node.op != "Const"] == [
+        "Placeholder",
+        "AddV2",
+        "XlaCallModule",
+        "Mul",
+    ]
+    assert concrete.structured_outputs == TensorSpec([3])
+
+
+def test_python_values_are_part_of_the_code(jnp):
+    def power(x, exponent=2, *, negate=False):
+        return -jnp.power(x, exponent) if negate else jnp.power(x, exponent)
+
+    function = dsave.jax_function(power, [TensorSpec([2])])
+    x = np.array([2, 3], np.float32)
+    assert function(x).tolist() == [4, 9]
+    assert function(x, 3).tolist() == [8, 27]
+    assert function(x, negate=True).tolist() == [-4, -9]
+    assert [source.op for source in op(function)[1]] == ["Placeholder"]
+
+
+def test_a_function_without_arguments_is_traced_too(jnp):
+    del jnp
+    v = variable("v", (2,))
+    function = dsave.jax_function(lambda v: v * 2, [], variables=v)
+    node, sources, shapes = op(function)
+    assert ([source.op for source in sources], shapes) == (["ReadVariableOp"], [(2,)])
+    assert function.get_concrete_function().graph.outputs == (Output(1, 0),)
+    assert node.name == "XlaCallModule"
+
+
+def test_its_name_and_its_document_are_those_of_the_code(jnp):
+    def serve(x):
+        """Serve it."""
+        return jnp.abs(x)
+
+    function = dsave.jax_function(serve, [TensorSpec([])])
+    assert (function.name, function.__doc__) == ("serve", "Serve it.")
+    assert function.get_concrete_function().name == "serve"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "complex128"])
+def test_wide_dtypes_are_refused_where_jax_would_narrow_them(jax, dtype):
+    function = dsave.jax_function(lambda x: x + x, [TensorSpec([2], dtype)])
+    with pytest.raises(dsave.DtypeError, match=f"^dtype {dtype}: .*jax_enable_x64"):
+        function(np.zeros(2, dtype))
+    with pytest.raises(dsave.DtypeError, match=f"^dtype {dtype}: .*jax_enable_x64"):
+        function.get_concrete_function()
+    with jax.enable_x64(True):
+        assert function(np.ones(2, dtype)).dtype == dtype
+        assert op(function)[0].attrs["Tout"] == [dtype_of(dtype)]
+
+
+@pytest.mark.parametrize("dtype", ["string", "qint8", "quint16"])
+def test_dtypes_that_jax_has_not_are_refused(jnp, dtype):
+    del jnp
+    function = dsave.jax_function(lambda x: x, [TensorSpec([2], dtype)])
+    with pytest.raises(dsave.DtypeError, match=f"^dtype {dtype}: JAX has no arrays"):
+        function.get_concrete_function()
+
+
+def test_results_that_are_objects_are_refused(jax):
+    @jax.tree_util.register_dataclass
+    @dataclass
+    class Result:
+        x: object
+
+    function = dsave.jax_function(Result, [TensorSpec([])])
+    with pytest.raises(dsave.TraceError, match="lists, tuples and dicts"):
+        function.get_concrete_function()
+
+
+def test_code_for_several_devices_is_refused(jax):
+    mesh = jax.sharding.AbstractMesh((2,), ("a",))
+    halves = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("a"))
+    function = dsave.jax_function(
+        jax.jit(lambda x: x + 1, in_shardings=halves), [TensorSpec([4])]
+    )
+    with pytest.raises(dsave.TraceError, match="code for 1 device, not 2"):
+        function.get_concrete_function()
+
+
+def test_a_calling_convention_that_tensorflow_does_not_know_is_refused(jnp, monkeypatch):
+    monkeypatch.setattr(jax_function, "_MAX_VERSION", 8)
+    function = dsave.jax_function(jnp.abs, [TensorSpec([])])
+    with pytest.raises(dsave.OptionError, match=r"^jax_export_calling_convention_version: "):
+        function.get_concrete_function()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "error"),
+    [
+        (["cpu", "xpu"], r"^platforms: 'xpu' is none of cpu, cuda, rocm, tpu"),
+        ("cpu", r"^platforms: a list of names"),
+        ([], r"^platforms: a list of names"),
+        ([None], r"^platforms: a list of names"),
+    ],
+)
+def test_platforms_that_there_are_not_are_refused(jnp, platforms, error):
+    with pytest.raises((dsave.OptionError, dsave.OptionTypeError), match=error):
+        dsave.jax_function(jnp.abs, [TensorSpec([])], platforms=platforms)
+
+
+def test_what_is_no_variable_is_refused(jnp):
+    with pytest.raises(dsave.OptionTypeError, match=r"^variables: dsave variables are wanted"):
+        dsave.jax_function(jnp.add, [TensorSpec([])], variables=[np.zeros(3)])
+
+
+def test_what_is_no_spec_is_refused(jnp):
+    with pytest.raises(dsave.OptionTypeError, match=r"^input_signature: got"):
+        dsave.jax_function(jnp.abs, [np.zeros(3)])
+
+
+def test_without_jax_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(dsave.OptionError, match=r"^jax_function: .*install dsave\[jax\]"):
+        dsave.jax_function(abs, [TensorSpec([])])
