@@ -174,6 +174,15 @@ def test_a_silent_host_is_named_before_anything_is_written(job, directory, see):
     with see.untouched(directory), pytest.raises(dsave.StalledError) as raised:
         dsave.save(job.large, directory, cluster=job.cluster, stall_timeout_s=1.0)
     assert raised.value.host == SECOND
-    resume(job.pids[SECOND])
-    job.cluster.run(lambda _: None, hosts=[SECOND])
+
+
+def test_a_host_that_wakes_up_begins_no_save_that_was_given_up(job, directory, see):
+    for _ in range(10):  # whether it hears of the end or of the beginning first is chance
+        os.kill(job.pids[SECOND], signal.SIGSTOP)
+        with pytest.raises(dsave.StalledError):
+            dsave.save(job.large, directory, cluster=job.cluster, stall_timeout_s=0.2)
+        resume(job.pids[SECOND])
+        job.cluster.run(lambda _: None, hosts=[SECOND])
     see.wait_for(lambda: goes_on(job, SECOND, directory))
+    held = job.cluster.run(lambda host: len(host._saves))
+    assert held == {FIRST: 0, SECOND: 0}
