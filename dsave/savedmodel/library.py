@@ -16,7 +16,7 @@ from dsave.proto.object_graph_pb2 import SavedConcreteFunction
 from dsave.savedmodel.function_def import Stack, set_function
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import Resource
-from dsave.savedmodel.structured import set_structure
+from dsave.savedmodel.structured import input_signature_of, set_structure
 
 _FIRST_NUMBER = 2
 """After those of the functions of the saver."""
@@ -102,6 +102,6 @@ def concrete_functions_of(function: Function) -> Iterator[ConcreteFunction]:
     Raises:
         TraceError: it cannot be traced.
     """
-    if function.input_signature is not None:
+    if input_signature_of(function) is not None:
         function.get_concrete_function()
     yield from function.concrete_functions

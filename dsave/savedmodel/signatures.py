@@ -34,6 +34,7 @@ from dsave.savedmodel.nodes import (
     set_shape,
     types_attr,
 )
+from dsave.savedmodel.structured import input_signature_of
 
 INIT_OP = "__saved_model_init_op"
 """The signature, and the output in it, that names the op that initializes the graph."""
@@ -62,7 +63,7 @@ def chosen_signatures(signatures: object, graph: ObjectGraph) -> tuple[Signature
 
     Raises:
         OptionError, OptionTypeError: something that is no function, or a key that is not free.
-        ModelError: a function whose inputs or outputs are not tensors with a name each.
+        ModelError: a function whose results are not tensors with a name each.
         TraceError: a function cannot be traced.
     """
     if signatures is None:
@@ -200,7 +201,7 @@ def _default(graph: ObjectGraph) -> Function | ConcreteFunction | None:
         if name == _DEFAULT_ATTRIBUTE:
             return value
         if isinstance(value, Function):
-            if value.input_signature is None:
+            if input_signature_of(value) is None:
                 continue
             value = value.get_concrete_function()
         try:
@@ -219,7 +220,7 @@ def _concrete(key: str, given: object) -> ConcreteFunction:
             "signatures",
             f"{key!r}: a dsave.function or a concrete function is wanted, got {given!r}",
         )
-    if given.input_signature is None:
+    if input_signature_of(given) is None:
         raise OptionError(
             "signatures",
             f"{key!r}: {given.name} has no input_signature; give it one, or "
@@ -230,13 +231,6 @@ def _concrete(key: str, given: object) -> ConcreteFunction:
 
 def _signature(key: str, function: ConcreteFunction) -> Signature:
     names = [str(spec.name) for spec in function.graph.arguments]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ModelError(
-            f"signature {key!r}",
-            f"two inputs of {function.name} are named {twice!r}; "
-            "give their TensorSpecs names of their own",
-        )
     results = _named(key, function)
     # Dicts are flattened by sorted key, all else in its own order.
     is_dict = isinstance(function.structured_outputs, Mapping)

@@ -13,6 +13,7 @@ from dsave.format.bundle import ShardWriter, build_index
 from dsave.format.crc32c import crc32c
 from dsave.format.naming import DEBUG_INFO_FILE, OBJECT_GRAPH_KEY, data_file
 from dsave.format.strings import encode_strings
+from dsave.functions.function import ConcreteFunction, Function, functions_of
 from dsave.model.dtype import STRING, dtype_of
 from dsave.model.slices import Box, partition
 from dsave.model.trackable import Module, trace
@@ -77,14 +78,19 @@ def model(**attributes):
     """The object graph of a module with these attributes."""
     root = Module()
     vars(root).update(attributes)
-    return trace(root)
+    return tree(root)
+
+
+def tree(root):
+    """The object graph of a module, its functions included."""
+    return trace(root, functions_of, (Function, ConcreteFunction))
 
 
 @pytest.fixture(scope="session")
 def make():
     """Makers of variables and of object graphs; variables are on the local CPUs."""
     return SimpleNamespace(
-        plain=plain, mirrored=mirrored, on_read=on_read, sharded=sharded, model=model
+        plain=plain, mirrored=mirrored, on_read=on_read, sharded=sharded, model=model, tree=tree
     )
 
 

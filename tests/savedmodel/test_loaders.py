@@ -10,8 +10,6 @@
   variable load too; variables of the others keep their place and their value
 """
 
-import ctypes
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -254,78 +252,16 @@ def test_a_session_saves_the_aggregate_of_components_that_changed(tf, export, ma
     assert saved.get_tensor(key("flags"))
 
 
-def test_the_cpp_loader_restores_every_component(tf, export, every_kind, policy):
+def test_the_cpp_loader_restores_every_component(export, every_kind, policy, run_with_cpp):
     directory = export(every_kind[0], policy, every_kind[1])
     wanted = {
         name: value for name, value in resources(policy).items() if not isinstance(value, bytes)
     }
     dtypes = {"total": np.int32, "half": np.float16}
-    read = read_with_cpp(tf, directory, [f"{name}/Read/ReadVariableOp" for name in wanted])
+    read = run_with_cpp(directory, [f"{name}/Read/ReadVariableOp" for name in wanted])
     for (name, value), stored in zip(wanted.items(), read, strict=True):
         dtype = dtypes.get(name.split("/")[0], np.float32)
         assert stored == np.array(value, dtype).tobytes(), name
-
-
-def read_with_cpp(tf, directory, operations):
-    """The bytes of the first output of each operation, run by TensorFlow's C API."""
-    library = ctypes.CDLL(
-        str(
-            Path(importlib.util.find_spec("tensorflow").origin).parent / "libtensorflow_cc.so.2"
-        )
-    )
-
-    class Output(ctypes.Structure):
-        _fields_ = (("operation", ctypes.c_void_p), ("index", ctypes.c_int))
-
-    def call(name, *arguments, returns=ctypes.c_void_p):
-        function = getattr(library, name)
-        function.restype = returns
-        return function(*arguments)
-
-    def check():
-        message = call("TF_Message", status, returns=ctypes.c_char_p)
-        assert call("TF_GetCode", status, returns=ctypes.c_int) == 0, message
-
-    def pointer(name, *arguments):
-        return ctypes.c_void_p(call(name, *arguments))
-
-    status, graph = pointer("TF_NewStatus"), pointer("TF_NewGraph")
-    options = pointer("TF_NewSessionOptions")
-    config = tf.compat.v1.ConfigProto(device_count={"CPU": 2}).SerializeToString()
-    call("TF_SetConfig", options, config, ctypes.c_size_t(len(config)), status)
-    check()
-    tags = (ctypes.c_char_p * 1)(b"serve")
-    loaded = pointer(
-        "TF_LoadSessionFromSavedModel",
-        options,
-        None,
-        directory.encode(),
-        tags,
-        1,
-        graph,
-        None,
-        status,
-    )
-    check()
-    outputs = (Output * len(operations))(
-        *(Output(call("TF_GraphOperationByName", graph, op.encode()), 0) for op in operations)
-    )
-    tensors = (ctypes.c_void_p * len(operations))()
-    nothing = (None, None, 0)
-    results = (outputs, tensors, len(operations))
-    call("TF_SessionRun", loaded, None, *nothing, *results, None, 0, None, status)
-    check()
-    read = []
-    for address in tensors:
-        tensor = ctypes.c_void_p(address)
-        size = call("TF_TensorByteSize", tensor, returns=ctypes.c_size_t)
-        read.append(ctypes.string_at(call("TF_TensorData", tensor), size))
-        call("TF_DeleteTensor", tensor)
-    call("TF_DeleteSession", loaded, status)
-    call("TF_DeleteGraph", graph)
-    call("TF_DeleteSessionOptions", options)
-    call("TF_DeleteStatus", status)
-    return read
 
 
 def test_the_command_line_tool_shows_it(tf, export, every_kind):
@@ -343,11 +279,11 @@ def test_the_command_line_tool_shows_it(tf, export, every_kind):
     assert "Concrete Functions:" in done.stdout
 
 
-def test_a_model_without_variables_loads(tf, export, make, policy):
+def test_a_model_without_variables_loads(tf, export, make, policy, run_with_cpp):
     directory = export(make.model(), policy, {})
     assert tf.saved_model.load(directory).signatures == {}
     assert values_in_session(tf, directory) == {}
-    assert len(read_with_cpp(tf, directory, ["Const"])) == 1
+    assert len(run_with_cpp(directory, ["Const"])) == 1
 
 
 def test_names_that_no_graph_accepts_load_everywhere(tf, export, make):
@@ -422,7 +358,7 @@ def test_sums_and_means_of_every_other_dtype_survive_restore_and_save(tf, export
 
 
 def test_dtypes_without_variables_keep_their_values_and_no_model_from_loading(
-    tf, export, make, policy
+    tf, export, make, policy, run_with_cpp
 ):
     refused = {name: make.mirrored(name, (2,), name) for name in sorted(REFUSED)}
     graph = make.model(before=make.plain("before"), refused=refused, after=make.plain("after"))
@@ -433,7 +369,7 @@ def test_dtypes_without_variables_keep_their_values_and_no_model_from_loading(
     assert (loaded.before.numpy(), loaded.after.numpy()) == (1.0, 2.0)
     assert values_in_session(tf, directory) == {"before": 1.0, "after": 2.0}
     reads = ["before/Read/ReadVariableOp", "after/Read/ReadVariableOp"]
-    assert read_with_cpp(tf, directory, reads) == [
+    assert run_with_cpp(directory, reads) == [
         np.float32(1).tobytes(),
         np.float32(2).tobytes(),
     ]

@@ -1,0 +1,176 @@
+"""Components as objects: what expanding adds to the tree and to the checkpoint's index.
+
+- without expanding nothing is added
+- expanded, each replica but the first and each part is a child of `_components`, after all
+  else; plain variables, strings' parts, and dtypes without variables have none
+- names that are taken get others; a model that has `_components` cannot be expanded
+- entries are of bytes that are stored: of the same run, of its rows, of its slices, or of zeros
+- only what hosts must say themselves is asked of them: parts of what is stored in one piece
+"""
+
+import pytest
+
+from dsave.errors import ModelError
+from dsave.format.bundle import Entry
+from dsave.format.crc32c import crc32c
+from dsave.model.dtype import dtype_of
+from dsave.model.slices import Box
+from dsave.options import VariablePolicy
+from dsave.savedmodel.components import (
+    component_entries,
+    expanded,
+    part_keys,
+    zeros_nbytes,
+)
+
+NONE, DEVICES, EXPAND = VariablePolicy
+
+
+def key(path):
+    return f"{path}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def entry(path, dtype, shape, offset, nbytes, crc=5, box=None, shard=2):
+    return Entry(key(path), dtype_of(dtype), shape, shard, offset, nbytes, crc, box)
+
+
+def entries_of(graph, stored, zeros=(7, 100)):
+    """(what was expanded, its entries by component)."""
+    _, components = expanded(graph, EXPAND)
+    found = {}
+    for each in component_entries(components, stored, *zeros):
+        path = each.key.removeprefix("_components/").removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+        found.setdefault(path.replace(".S", "/"), []).append(each)
+    return components, found
+
+
+def facts(found):
+    return [(e.shape, e.shard, e.offset, e.nbytes, e.crc32c, e.box) for e in found]
+
+
+@pytest.mark.parametrize("policy", [NONE, DEVICES])
+def test_nothing_is_added_unless_the_policy_expands(make, policy):
+    graph = make.model(v=make.mirrored("v"), e=make.sharded("e", (3,)))
+    assert expanded(graph, policy) == (graph, ())
+
+
+def test_plain_variables_add_nothing(make):
+    graph = make.model(p=make.plain("p"), m=make.mirrored("m", devices=["/device:CPU:0"]))
+    assert expanded(graph, EXPAND) == (graph, ())
+
+
+def test_strings_in_parts_and_dtypes_without_variables_add_nothing(make):
+    graph = make.model(
+        s=make.sharded("s", (3,), "string"), q=make.mirrored("q", dtype="qint16")
+    )
+    assert expanded(graph, EXPAND) == (graph, ())
+
+
+def test_components_are_children_of_one_child_of_the_root(make):
+    graph = make.model(
+        p=make.plain("p"),
+        v=make.mirrored("v", devices=[f"/device:CPU:{i}" for i in range(3)]),
+        inner=[make.sharded("e", (3,))],
+    )
+    after, components = expanded(graph, EXPAND)
+    assert after.nodes[1 : len(graph.nodes)] == graph.nodes[1:]
+    assert after.nodes[0].children == (*graph.nodes[0].children, ("_components", 5))
+    assert [node.path for node in after.nodes[5:]] == [
+        ("_components",),
+        ("_components", "v/replica_1"),
+        ("_components", "v/replica_2"),
+        ("_components", "e/part_0"),
+        ("_components", "e/part_1"),
+    ]
+    assert after.nodes[5].children == (
+        ("v/replica_1", 6),
+        ("v/replica_2", 7),
+        ("e/part_0", 8),
+        ("e/part_1", 9),
+    )
+    assert [(c.node_id, c.key, c.variable_key) for c in components] == [
+        (6, "_components/v.Sreplica_1/.ATTRIBUTES/VARIABLE_VALUE", key("v")),
+        (7, "_components/v.Sreplica_2/.ATTRIBUTES/VARIABLE_VALUE", key("v")),
+        (8, "_components/e.Spart_0/.ATTRIBUTES/VARIABLE_VALUE", key("inner/0")),
+        (9, "_components/e.Spart_1/.ATTRIBUTES/VARIABLE_VALUE", key("inner/0")),
+    ]
+
+
+def test_components_of_one_name_get_names_of_their_own(make):
+    after, _ = expanded(make.model(a=make.mirrored("x"), b=make.mirrored("x")), EXPAND)
+    assert [name for name, _ in after.nodes[3].children] == ["x/replica_1", "x/replica_1_1"]
+
+
+def test_the_name_of_their_parent_is_reserved_where_it_is_needed(make):
+    graph = make.model(_components=[make.mirrored("v")])
+    assert expanded(graph, NONE) == (graph, ())
+    with pytest.raises(ModelError, match=r"_components: .*give it another name"):
+        expanded(graph, EXPAND)
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "mean", "only_first_replica"])
+def test_replicas_of_one_value_are_the_same_bytes(make, kind):
+    v = make.mirrored("v", (2,)) if kind == "mirrored" else make.on_read("v", kind, (2,))
+    components, found = entries_of(make.model(v=v), [entry("v", "float32", (2,), 40, 8)])
+    assert facts(found["v/replica_1"]) == [((2,), 2, 40, 8, 5, None)]
+    assert zeros_nbytes(components) == 0
+
+
+def test_replicas_of_a_sum_are_zeros_of_one_run(make):
+    graph = make.model(
+        a=make.on_read("a", "sum", (3,)),
+        b=make.on_read("b", "sum", (), "int64"),
+        c=make.on_read("c", "sum", (0,)),
+    )
+    stored = [entry("a", "float32", (3,), 0, 12), entry("b", "int64", (), 12, 8)]
+    components, found = entries_of(graph, [*stored, entry("c", "float32", (0,), 20, 0)])
+    assert zeros_nbytes(components) == 12
+    assert facts(found["a/replica_1"]) == [((3,), 7, 100, 12, crc32c(bytes(12)), None)]
+    assert facts(found["b/replica_1"]) == [((), 7, 100, 8, crc32c(bytes(8)), None)]
+    assert facts(found["c/replica_1"]) == [((0,), 7, 100, 0, 0, None)]
+
+
+def test_parts_are_the_slices_that_are_stored(make):
+    graph = make.model(e=make.sharded("e", (3, 2)))
+    boxes = [Box((0, 0), (2, 2)), Box((2, 0), (1, 2))]
+    stored = [
+        entry("e", "float32", (3, 2), 8, 16, 11, boxes[0], shard=0),
+        entry("e", "float32", (3, 2), 4, 8, 12, boxes[1], shard=1),
+    ]
+    _, found = entries_of(graph, stored)
+    assert facts(found["e/part_0"]) == [((2, 2), 0, 8, 16, 11, None)]
+    assert facts(found["e/part_1"]) == [((1, 2), 1, 4, 8, 12, None)]
+
+
+def test_what_is_stored_in_smaller_slices_is_so_for_components_too(make):
+    graph = make.model(e=make.sharded("e", (4,)), v=make.mirrored("v", (4,)))
+    slices = [Box((0,), (2,)), Box((2,), (1,)), Box((3,), (1,))]
+    stored = [
+        entry(name, "float32", (4,), 4 * box.starts[0], 4 * box.size, number, box)
+        for name in "ev"
+        for number, box in enumerate(slices)
+    ]
+    _, found = entries_of(graph, stored)
+    assert facts(found["e/part_0"]) == [((2,), 2, 0, 8, 0, None)]
+    assert facts(found["e/part_1"]) == [
+        ((2,), 2, 8, 4, 1, Box((0,), (1,))),
+        ((2,), 2, 12, 4, 2, Box((1,), (1,))),
+    ]
+    assert [e.box for e in found["v/replica_1"]] == slices
+
+
+def test_a_part_without_rows_has_an_entry_without_bytes(make):
+    graph = make.model(e=make.sharded("e", (3, 0)))
+    _, found = entries_of(graph, [entry("e", "float32", (3, 0), 0, 0)])
+    assert facts(found["e/part_1"]) == [((1, 0), 7, 100, 0, 0, None)]
+
+
+def test_hosts_say_where_the_parts_are_of_what_they_store_in_one_piece(make):
+    graph = make.model(h=make.sharded("h", (3,), "float16"), v=make.mirrored("v"))
+    _, components = expanded(graph, EXPAND)
+    keys = part_keys(components)
+    part_1 = "_components/h.Spart_1/.ATTRIBUTES/VARIABLE_VALUE"
+    assert keys == {"h@0": "_components/h.Spart_0/.ATTRIBUTES/VARIABLE_VALUE", "h@1": part_1}
+    said = [Entry(each, dtype_of("float16"), (1,), 2, 0, 2, 1) for each in keys.values()]
+    stored = [entry("h", "float16", (3,), 0, 6), entry("v", "float32", (), 6, 4), *said]
+    assert entries_of(graph, stored)[1].keys() == {"v/replica_1"}
