@@ -270,8 +270,17 @@ def test_a_server_that_closes_lets_nobody_wait(serve):
         with contextlib.suppress(ConnectionResetError):
             assert silent.recv(1) == b""
     with pytest.raises(HostLostError):
-        reader.receive_into(memoryview(bytearray(110 << 20)))
+        reader.receive_into(memoryview(bytearray(100 << 20)))
     reader.close()
+
+
+def test_who_connects_just_before_a_server_closes_is_hung_up_on(serve):
+    server = serve(timeout_s=60)
+    server.close()
+    theirs, ours = socket.socketpair()
+    server._serve(theirs)
+    assert ours.recv(1) == b""
+    ours.close()
 
 
 def test_an_endpoint_is_where_the_server_listens(serve):
