@@ -109,7 +109,10 @@ def cluster(config: str) -> None:
 
 @main.command()
 def demo() -> None:
-    """Train a digit classifier on four simulated GPUs, save it in every way, and compare."""
+    """Train a digit classifier on four simulated GPUs, save it in every way, and compare.
+
+    The classifier is left in a temporary directory, for you to serve.
+    """
     from dsave.demo import run
 
     run()

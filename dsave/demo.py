@@ -3,6 +3,8 @@
 The data are the UCI handwritten digits that scikit-learn brings along: 1,797 images of 8 x 8
 pixels, whose intensities go from 0 to 16. The model looks each pixel's intensity up in a table
 of embeddings, and a linear layer tells the digit from all embeddings of an image.
+
+What is left afterwards is one directory with the classifier, ready to be served.
 """
 
 import os
@@ -12,6 +14,8 @@ import tempfile
 import time
 from itertools import product
 from pathlib import Path
+from shlex import quote
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,9 +39,14 @@ ROUTES = {"local": None, "designated": "/job:worker/task:1/device:CPU:0"}
 EMBEDDINGS = (17, 8)
 """Intensities, and numbers for each."""
 
+PIXELS = 64
+
 EPOCHS = 5
 BATCHES = 22
 RATE = 0.3
+
+TOLERANCE = 1e-5
+"""Of probabilities: exp is not the same to the last bit in every library."""
 
 
 class Classifier(dsave.Module):
@@ -49,11 +58,16 @@ class Classifier(dsave.Module):
             first_embeddings, name="table", shape=EMBEDDINGS, dtype="float32"
         )
         # A copy of the layer on each GPU.
-        weights = np.zeros((64 * EMBEDDINGS[1], 10), np.float32)
+        weights = np.zeros((PIXELS * EMBEDDINGS[1], 10), np.float32)
         self.weights = cluster.mirrored_variable(weights, name="weights")
         self.bias = cluster.mirrored_variable(np.zeros(10, np.float32), name="bias")
         # On each GPU the number of images that it saw; read as their sum.
         self.seen = cluster.sync_on_read_variable(0, name="seen", aggregation="sum")
+
+    @dsave.function(input_signature=[dsave.TensorSpec([None, PIXELS], "float32")])
+    def classify(self, pixels: Any) -> dict[str, Any]:
+        """What model servers call."""
+        return answers(self, pixels)
 
 
 def first_embeddings(rows: tuple[slice, ...]) -> Array:
@@ -61,9 +75,26 @@ def first_embeddings(rows: tuple[slice, ...]) -> Array:
     return np.random.default_rng(0).normal(0, 0.3, EMBEDDINGS)[rows]
 
 
-def features(pixels: Array, table: Array) -> Array:
+# The next three are traced where the model is saved, and run with numpy everywhere else.
+
+
+def features(pixels: Any, table: Any) -> Any:
     """What the linear layer sees of each image: the embeddings of its pixels."""
-    return table[pixels].reshape(len(pixels), -1)
+    return table[pixels].reshape(-1, PIXELS * EMBEDDINGS[1])
+
+
+def guess(x: Any, weights: Any, bias: Any) -> Any:
+    """The probability of each digit, from an image's features."""
+    scores = x @ weights + bias
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def answers(model: Any, pixels: Any) -> dict[str, Any]:
+    """The digit that each image most likely is, and the probabilities of all ten."""
+    x = features(pixels.astype(np.int32), model.table)
+    probabilities = guess(x, model.weights, model.bias)
+    return {"digit": probabilities.argmax(axis=1), "probabilities": probabilities}
 
 
 def gradients(
@@ -76,12 +107,10 @@ def gradients(
         part = slice(gpus.index(gpu), None, len(gpus))
         weights = host.value(model.weights, gpu)
         x = features(pixels[part], table)
-        scores = x @ weights + host.value(model.bias, gpu)
-        error = np.exp(scores - scores.max(axis=1, keepdims=True))
-        error /= error.sum(axis=1, keepdims=True)
+        error = guess(x, weights, host.value(model.bias, gpu))
         error[np.arange(len(x)), digits[part]] -= 1
         of_table = np.zeros_like(table)
-        np.add.at(of_table, pixels[part], (error @ weights.T).reshape(len(x), 64, -1))
+        np.add.at(of_table, pixels[part], (error @ weights.T).reshape(len(x), PIXELS, -1))
         found.append((of_table, x.T @ error, error.sum(axis=0)))
         host.assign(model.seen, host.value(model.seen, gpu) + np.int32(len(x)), gpu)
     return found
@@ -111,6 +140,8 @@ def values(cluster: dsave.Cluster, model: Classifier) -> dict[str, Array]:
     """What each variable is worth, put together here from what its devices hold."""
     worth = {}
     for name, variable in vars(model).items():
+        if not isinstance(variable, dsave.Variable):
+            continue
         parts = [cluster.read(variable, part.device) for part in variable.components]
         if isinstance(variable, dsave.ShardedVariable):
             worth[name] = np.concatenate(parts)
@@ -144,14 +175,33 @@ def check(claim: str, holds: bool) -> None:
     print(f"  checked: {claim}", flush=True)
 
 
-def compare(whole: str, policy: dsave.VariablePolicy, worth: dict[str, Array]) -> None:
-    """Read a SavedModel back, with dsave and with TensorFlow, and compare it with `worth`."""
+def agree(found: dict[str, Any], expected: dict[str, Array]) -> bool:
+    """Whether a classifier's answers are the expected ones."""
+    return all(np.allclose(found[key], expected[key], rtol=0, atol=TOLERANCE) for key in found)
+
+
+def compare(
+    whole: str,
+    policy: dsave.VariablePolicy,
+    worth: dict[str, Array],
+    pixels: Array,
+    expected: dict[str, Array],
+) -> None:
+    """Read a SavedModel back, with dsave and with TensorFlow, and compare.
+
+    Its variables are to be what `worth` says, and its answers about `pixels` as expected.
+    """
     saved_model = Path(whole, naming.SAVED_MODEL_FILE).read_bytes()
     check(f"its policy is {policy.name}", read_summary(saved_model, whole).policy is policy)
     with dsave.open(whole, verify=True) as checkpoint:
         keys = {name: f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in worth}
         equal = [same(checkpoint[keys[name]], value) for name, value in worth.items()]
     check("dsave.open reads what the devices hold, bit for bit", all(equal))
+    model = dsave.load(whole)
+    equal = [same(getattr(model, name), value) for name, value in worth.items()]
+    check("dsave.load loads the same, bit for bit", all(equal))
+    alike = agree(answers(model, pixels), expected)
+    check(f"with these values numpy classifies alike, to {TOLERANCE:g}", alike)
     tensorflow = import_tensorflow()
     if tensorflow is None:
         print("  unchecked: TensorFlow, which is not installed here")
@@ -159,6 +209,8 @@ def compare(whole: str, policy: dsave.VariablePolicy, worth: dict[str, Array]) -
     loaded = tensorflow.saved_model.load(whole)
     equal = [same(getattr(loaded, name), value) for name, value in worth.items()]
     check(f"TensorFlow {tensorflow.__version__} loads the same, bit for bit", all(equal))
+    found = loaded.signatures["serving_default"](pixels=tensorflow.constant(pixels))
+    check(f"its signature classifies alike, to {TOLERANCE:g}", agree(found, expected))
 
 
 def import_tensorflow() -> Any:
@@ -188,6 +240,7 @@ def run() -> None:
     images, digits = load_digits(return_X_y=True)
     pixels = images.astype(np.uint8)
     testing = np.arange(len(pixels)) % 5 == 0
+    asked = images[testing].astype(np.float32)
     with (
         # Short, because Ray makes sockets below it.
         tempfile.TemporaryDirectory(
@@ -201,25 +254,43 @@ def run() -> None:
         train(cluster, model, pixels[~testing], digits[~testing])
         say(f"trained on {np.sum(~testing):,} handwritten digits, {EPOCHS} times on each")
         worth = values(cluster, model)
-        expected = EPOCHS * np.sum(~testing)
-        check(f"the GPUs counted {worth['seen']:,} digits in all", worth["seen"] == expected)
-        scores = features(pixels[testing], worth["table"]) @ worth["weights"] + worth["bias"]
-        accuracy = np.mean(scores.argmax(axis=1) == digits[testing])
+        seen = worth["seen"]
+        check(f"the GPUs counted {seen:,} digits in all", seen == EPOCHS * np.sum(~testing))
+        # The oracle: numpy alone, on copies of the values.
+        expected = answers(SimpleNamespace(**worth), asked)
+        accuracy = np.mean(expected["digit"] == digits[testing])
         check(f"of {np.sum(testing)} other digits {accuracy:.1%} are told", accuracy > 0.9)
+        check("model.classify says the same of them", agree(model.classify(asked), expected))
 
         for (route, device), policy in product(ROUTES.items(), dsave.VariablePolicy):
             directory = f"/tmp/digits-{route}-{policy.name.lower()}"
             options = dsave.SaveOptions(
                 experimental_io_device=device, experimental_variable_policy=policy
             )
-            saved = dsave.save(model, directory, options=options, progress=False)
+            saved = dsave.save(model, directory, model.classify, options, progress=False)
             print()
             say(f"saved with experimental_io_device={device}")
             print(saved)
             gather(cluster, saved, f"{scratch}/gathered{directory}")
-            compare(f"{scratch}/gathered{directory}", policy, worth)
+            compare(f"{scratch}/gathered{directory}", policy, worth, asked, expected)
+
+        export = tempfile.mkdtemp(prefix="dsave-demo-export-")
+        directory = f"{export}/digits"
+        # By this process, so that it is where the user sees it; without devices, to be served.
+        options = dsave.SaveOptions(experimental_io_device="/job:localhost")
+        saved = dsave.save(model, directory, model.classify, options, progress=False)
+        print()
+        say(f"saved with experimental_io_device={options.experimental_io_device}")
+        print(saved)
+        compare(directory, dsave.VariablePolicy.NONE, worth, asked, expected)
     print()
     say("every check passed; all that the hosts wrote is removed again")
+    of_each = np.unique(digits[testing], return_index=True)[1]
+    np.save(f"{export}/pixels.npy", asked[of_each])
+    print(f"\nThe classifier is left in {directory}.")
+    print("With TensorFlow installed, this has it tell an image of each digit from 0 to 9:\n")
+    serve = "saved_model_cli run --tag_set serve --signature_def serving_default"
+    print(f"  {serve} --dir {quote(directory)} --inputs {quote(f'pixels={export}/pixels.npy')}")
 
 
 def start_cluster(scratch: str) -> dsave.Cluster:

@@ -1,17 +1,22 @@
-"""`dsave demo` trains, saves in six ways, checks what it saved, and leaves nothing behind.
+"""`dsave demo` trains, saves in six ways, checks what it saved, and leaves a classifier.
 
 - It ends with exit code 0 after it printed each of its checks, in less than a minute.
+- All that it leaves is one directory, and the line that it prints serves what is there.
 - Its cluster is that of cluster_configs/local.yaml.
 - Without scikit-learn it says what to install.
 - A check that fails ends it, and says which.
 - Values are the same if their dtypes, shapes and bits are.
 """
 
+import importlib.util
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dsave import demo
@@ -20,31 +25,76 @@ from dsave.runtime.cluster import load_spec
 CONFIGS = Path(__file__).parents[1] / "cluster_configs"
 
 
-@pytest.mark.ray
-def test_the_demo_checks_all_that_it_saved_and_leaves_nothing_behind():
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """What the demo printed, the temporary directory that it had, and what it left in /tmp."""
     pytest.importorskip("sklearn", reason="the demo's digits come with scikit-learn")
     before = set(Path("/tmp").glob("dsave-demo-*"))
+    place = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         [sys.executable, "-m", "dsave", "demo"],
+        env={**os.environ, "TMPDIR": str(place)},
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    output = done.stdout
+    return done.stdout, place, set(Path("/tmp").glob("dsave-demo-*")) - before
+
+
+@pytest.mark.ray
+def test_the_demo_checks_all_that_it_saved(ran):
+    output = ran[0]
     assert "checked: the GPUs counted 7,185 digits in all" in output
     assert re.search(r"checked: of 360 other digits 9\d\.\d% are told", output)
-    assert output.count(": host-local, ") == output.count(": single, ") == 3
-    for policy in ("NONE", "SAVE_VARIABLE_DEVICES", "EXPAND_DISTRIBUTED_VARIABLES"):
-        assert output.count(f"checked: its policy is {policy}\n") == 2
-    assert output.count("checked: dsave.open reads what the devices hold, bit for bit") == 6
+    assert "checked: model.classify says the same of them" in output
+    assert output.count(": host-local, ") == 3
+    assert output.count(": single, ") == 4
+    for policy, times in (
+        ("NONE", 3),
+        ("SAVE_VARIABLE_DEVICES", 2),
+        ("EXPAND_DISTRIBUTED_VARIABLES", 2),
+    ):
+        assert output.count(f"checked: its policy is {policy}\n") == times
+    for claim in (
+        "dsave.open reads what the devices hold, bit for bit",
+        "dsave.load loads the same, bit for bit",
+        "with these values numpy classifies alike, to 1e-05",
+    ):
+        assert output.count(f"checked: {claim}\n") == 7
     by_tensorflow = re.findall("checked: TensorFlow .* loads the same, bit for bit", output)
-    assert len(by_tensorflow) + output.count("unchecked: TensorFlow") == 6
-    assert output.rstrip().endswith(
-        "every check passed; all that the hosts wrote is removed again"
+    assert len(by_tensorflow) + output.count("unchecked: TensorFlow") == 7
+    by_signature = output.count("checked: its signature classifies alike, to 1e-05\n")
+    assert by_signature == len(by_tensorflow)
+    assert "every check passed; all that the hosts wrote is removed again" in output
+
+
+@pytest.mark.ray
+def test_all_that_the_demo_leaves_is_one_directory(ran):
+    output, place, left = ran
+    assert not left
+    (export,) = place.glob("dsave-demo-export-*")
+    assert {file.name for file in export.iterdir()} == {"digits", "pixels.npy"}
+    assert f"The classifier is left in {export}/digits.\n" in output
+
+
+@pytest.mark.ray
+@pytest.mark.tf
+def test_the_line_that_the_demo_prints_serves_the_classifier(ran):
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("saved_model_cli comes with TensorFlow")
+    program, *arguments = shlex.split(ran[0].splitlines()[-1])
+    served = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert not set(Path("/tmp").glob("dsave-demo-*")) - before
+    assert served.returncode == 0, served.stderr
+    told = re.search(r"Result for output key digit:\n\[([\d ]+)\]", served.stdout)[1]
+    right = np.array(told.split(), int) == np.arange(10)
+    assert right.sum() >= 8
 
 
 def test_without_scikit_learn_the_demo_says_what_to_install(monkeypatch):
