@@ -7,7 +7,10 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypeVar, overload
+
+import numpy as np
 
 from dsave.errors import (
     DirectoryError,
@@ -22,13 +25,14 @@ from dsave.model.device import resolve_io_host
 from dsave.model.trackable import Module
 from dsave.options import LoadOptions
 from dsave.plan.load_plan import SEGMENT_NBYTES, DataFile, plan_load
-from dsave.runtime.binding import bind_new, bind_to, wants
+from dsave.runtime.binding import bind_new, bind_to, reads, wants
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.host_load import View
 from dsave.runtime.load_hosts import LoadHosts
 from dsave.runtime.loaded import LoadedModel, LoadedVariable
 from dsave.runtime.source import open_source
+from dsave.savedmodel.read_functions import read_functions
 from dsave.savedmodel.read_tree import parse_saved_model, read_tree
 from dsave.savedmodel.revive import revive
 from dsave.savedmodel.tree import Tree
@@ -131,7 +135,14 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
             # Now, so that a save that takes this one's place later does not change the values.
             checkpoint.check_place(entry)
         leaves[number] = LoadedVariable(variable, stored)
-    revive(tree, root, leaves, file)
+    local = {number: partial(np.asarray, leaf) for number, leaf in leaves.items()}
+    for number, variable in tree.components.items():
+        component = LoadedVariable(variable, checkpoint[variable.key])
+        local[number] = partial(np.asarray, component)
+    functions = read_functions(meta_graph, tree, local, file)
+    root.signatures = functions.signatures
+    root.note(*functions.notes)
+    revive(tree, root, {**leaves, **functions.by_node}, file)
     return root
 
 
@@ -160,7 +171,8 @@ def _load_on(
         if into is None:
             soft = options.soft_device_placement
             bound, moved = bind_new(cluster, stored, placement, file, soft=soft)
-            notes += [str(each) for each in moved]
+            functions = read_functions(meta_graph, tree, reads(tree, bound), file)
+            notes += [*map(str, moved), *functions.notes]
         else:
             partial = options.allow_partial_checkpoint
             bound = bind_to(into, tree, path, partial=partial)
@@ -181,7 +193,8 @@ def _load_on(
         return into
     root = LoadedModel()
     root.note(*notes)
-    revive(tree, root, bound, file)
+    root.signatures = functions.signatures
+    revive(tree, root, {**bound, **functions.by_node}, file)
     return root
 
 

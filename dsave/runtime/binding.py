@@ -1,11 +1,16 @@
 """Give stored variables a place in a cluster: new variables, or those of a given model."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from dsave.errors import CorruptionError, ModelError, OptionError
 from dsave.model import new_variable
+from dsave.model.readable import value_of
 from dsave.model.slices import Box
 from dsave.model.trackable import Module, trace
 from dsave.model.variable import (
@@ -127,6 +132,50 @@ def wants(variables: Iterable[tuple[str, Variable]]) -> list[Want]:
             for (host, box), held in slots.items()
         ]
     return found
+
+
+def reads(tree: Tree, bound: Mapping[int, Variable]) -> dict[int, Callable[[], Any]]:
+    """What functions read at each node: a variable, or what its component was worth.
+
+    The first component of a sum was saved as all of it, the others as zero; so it stays right
+    whatever number of replicas there is now. Of a table a part is its rows.
+    """
+    found: dict[int, Callable[[], Any]] = {
+        number: partial(value_of, variable) for number, variable in bound.items()
+    }
+    owners = [
+        (number, index)
+        for number, variable in tree.variables().items()
+        for index in range(len(variable.components))
+        if index or variable.synchronization is Synchronization.NONE
+    ]
+    if len(owners) != len(tree.components):
+        return found  # not as dsave writes them
+    start = 0
+    for number, (owner, index) in zip(tree.components, owners, strict=True):
+        component, variable = tree.components[number], tree.nodes[owner].variable
+        if variable is None or owner not in bound:
+            continue
+        if variable.synchronization is Synchronization.NONE:
+            start = start if index else 0
+            rows = slice(start, start + component.shape[0])
+            start = rows.stop
+            found[number] = partial(_rows, bound[owner], rows)
+        elif _is_summed(variable):
+            zeros = np.zeros(component.shape, component.dtype.numpy)
+            found[number] = partial(value_of, zeros)
+        else:
+            found[number] = found[owner]
+    return found
+
+
+def _is_summed(variable: StoredVariable) -> bool:
+    summed = (Synchronization.ON_READ, Aggregation.SUM)
+    return (variable.synchronization, variable.aggregation) == summed
+
+
+def _rows(variable: Variable, rows: slice) -> Any:
+    return value_of(variable)[rows]
 
 
 def _distributed(variable: StoredVariable) -> bool:

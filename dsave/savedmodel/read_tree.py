@@ -167,7 +167,7 @@ class _Walk:
         if kind is Kind.VARIABLE or (kind is Kind.MODULE and self._value_key(number)):
             variable = self._variable(number)
             return TreeNode(Kind.OTHER if variable is None else Kind.VARIABLE, (), variable)
-        if kind in {Kind.FUNCTION, Kind.OTHER}:
+        if kind in {Kind.FUNCTION, Kind.CONCRETE_FUNCTION, Kind.OTHER}:
             return TreeNode(kind, ())
         children = [
             (child.local_name, self._checked(child.node_id, self._saved, child.local_name))
@@ -292,9 +292,8 @@ def _kind(saved: SavedObject) -> Kind:
             kind.value: kind for kind in (Kind.LIST, Kind.TUPLE, Kind.DICT)
         }
         return kinds.get(identifier, Kind.MODULE)
-    if what == "variable":
-        return Kind.VARIABLE
-    return Kind.FUNCTION if what == "function" else Kind.OTHER
+    leaves = {k.value: k for k in (Kind.VARIABLE, Kind.FUNCTION, Kind.CONCRETE_FUNCTION)}
+    return leaves.get(what or "", Kind.OTHER)
 
 
 def _numbered(name: str, count: int) -> list[str]:

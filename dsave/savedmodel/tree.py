@@ -17,6 +17,7 @@ class Kind(enum.Enum):
     DICT = "trackable_dict_wrapper"
     VARIABLE = "variable"
     FUNCTION = "function"
+    CONCRETE_FUNCTION = "bare_concrete_function"
     OTHER = "other"
 
 
