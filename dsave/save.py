@@ -81,13 +81,15 @@ def save(
 
     `directory` is a path as the writing hosts see it, or an fsspec URL; a SavedModel that is
     there is replaced in one step, files beside it that are not its own are kept.
+    `signatures`: a function or concrete function, or a dict of these by key; None: the only one
+    of the model's own functions that can be a signature, if there is one.
     `cluster=None` is the active one. `durable` syncs every file before the commit.
     `wait=False` returns a SaveHandle once the snapshot is taken, so that training goes on while
     it is written. A host that makes no progress for `stall_timeout_s` seconds fails the save.
 
     Raises:
-        OptionError, OptionTypeError, DeviceError, ModelError, DtypeError: what was asked for
-            cannot be done. Nothing was written.
+        OptionError, OptionTypeError, DeviceError, ModelError, DtypeError, TraceError: what was
+            asked for cannot be done. Nothing was written.
         DirectoryError: a host cannot write there; NoSpaceError: or has too little room.
         SaveError: a host died (HostLostError), fell silent (StalledError) or failed. Nothing is
             visible of the save, and what was in the directory still is.

@@ -2,7 +2,7 @@
 
 - a policy comes from itself, None, its value string in any case, or "none"; nothing else
 - the value of a policy is its name in lower case; every policy but NONE saves devices
-- a whitelist is None or a list of str, and is copied
+- a whitelist is None or a list of str, and is copied; extra tags are one str or several
 - options are frozen, and unknown ones are refused; so are load options of the wrong type
 - for what TensorFlow's SaveOptions refuses, ours raise an error of the same kind
 """
@@ -182,6 +182,20 @@ def test_a_load_option_of_the_wrong_type_is_named(option, given):
 def test_load_options_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         LoadOptions().allow_partial_checkpoint = True
+
+
+@pytest.mark.parametrize(
+    ("given", "tags"),
+    [(None, ()), ("gpu", ("gpu",)), (["a", "b"], ("a", "b")), (("a",), ("a",)), ([], ())],
+)
+def test_extra_tags_are_one_str_or_several(given, tags):
+    assert SaveOptions(extra_tags=given).extra_tags == tags
+
+
+@pytest.mark.parametrize("given", [7, b"gpu", ["gpu", 7], {"gpu": 1}, [None]])
+def test_extra_tags_of_another_type_are_refused(given):
+    with pytest.raises(OptionTypeError, match="extra_tags: a str, or a list or tuple"):
+        SaveOptions(extra_tags=given)
 
 
 @pytest.mark.tf
