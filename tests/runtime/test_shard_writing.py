@@ -301,7 +301,8 @@ def test_a_box_that_is_not_one_run_of_memory_is_copied_by_chunks(job, writer):
     item = Item("v", dtype_of("float32"), (4096, 4096), box, (part,))
     written = measured(job, shard=Shard(0, "file", writer, (item,)))
     assert sum(written.chunks) == box.size * 4
-    assert written.peak < 3 * CHUNK_NBYTES
+    # The writer's chunk, and the one that the source sends while it makes the next.
+    assert written.peak < 4 * CHUNK_NBYTES
 
 
 def test_arrays_of_another_host_go_through_one_chunk(job):
