@@ -20,8 +20,6 @@ from dsave.plan.save_plan import Shard
 from dsave.runtime.arrays import Array, as_bytes
 from dsave.runtime.stream import CHUNK_NBYTES, Endpoint, Piece, Reader
 
-_LOCAL_CHUNK_NBYTES = 1 << 20
-
 
 class Snapshot:
     """The arrays of one host at one moment, by component key. None of them ever changes."""
@@ -164,7 +162,7 @@ class _Sources:
             yield from self._aggregated(item, part)
         elif part.sources[0].host == self._host:
             array = self._snapshot.array(part.sources[0].key, part.box)
-            yield from _chunks(array, _LOCAL_CHUNK_NBYTES)
+            yield from _chunks(array, CHUNK_NBYTES)
         else:
             reader = self._readers[part.sources[0].host]
             for offset in range(0, part.nbytes, CHUNK_NBYTES):

@@ -3,7 +3,8 @@
 A plain TCP connection from the writer to each source: the writer sends its token and the list
 of pieces it will want, in order; the source sends the bytes, straight from its arrays. The
 socket's own window is the credit: a writer that is slow to write makes the source wait. Ray's
-object path moves the same bytes at a third of the rate and through both hosts' stores.
+object path moves the same bytes at a third of the rate and through both hosts' stores. Between
+hosts of one machine it is a Unix socket, half as fast again.
 
     request   32 bytes token, 4 bytes big-endian length of what follows,
               JSON [[key, null], [key, [starts, lengths]], ...]
@@ -23,7 +24,8 @@ from dsave.errors import HostLostError
 from dsave.format.coding import Buffer
 from dsave.model.slices import Box
 
-CHUNK_NBYTES = 4 << 20
+CHUNK_NBYTES = 1 << 20  # larger ones leave a core's cache between crc and write
+_LOOPBACK = "127.0.0.1"
 _TOKEN_NBYTES = 32
 _MAX_REQUEST_NBYTES = 1 << 28
 _OK, _REFUSED = b"\0", b"\1"
@@ -37,10 +39,12 @@ Find = Callable[[str, Box | None], Iterable[Buffer]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a host gives out the bytes of one save, and the token that opens it."""
+    """Where a host gives out the bytes of one save, and the token that opens it.
 
-    address: str
-    port: int
+    `address` is an IP address and a port, or the name of a Unix socket of this machine.
+    """
+
+    address: tuple[str, int] | bytes
     token: bytes
 
 
@@ -51,8 +55,7 @@ class Server:
         self._find = find
         self._timeout_s = timeout_s
         self._token = secrets.token_bytes(_TOKEN_NBYTES)
-        self._socket = socket.create_server((address, 0))
-        self._address = address
+        self._socket = _listen(address)
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, name="dsave-serve", daemon=True).start()
@@ -60,7 +63,7 @@ class Server:
     @property
     def endpoint(self) -> Endpoint:
         """What a writer needs to connect."""
-        return Endpoint(self._address, self._socket.getsockname()[1], self._token)
+        return Endpoint(self._socket.getsockname(), self._token)
 
     def close(self) -> None:
         """Take no more connections, and break off those that there are."""
@@ -85,7 +88,6 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection, self._kept(connection):
             connection.settimeout(self._timeout_s)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             token = _receive(connection, _TOKEN_NBYTES)
             if not secrets.compare_digest(token, self._token):
                 return
@@ -101,6 +103,8 @@ class Server:
                 text = f"no array {error.args[0]!r} in this save".encode()
                 connection.sendall(_REFUSED + struct.pack(">I", len(text)) + text)
                 return
+            if connection.family == socket.AF_UNIX:  # TCP finds its own size
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK_NBYTES)
             # The writer may be busy with other sources for longer than any deadline.
             connection.settimeout(None)
             connection.sendall(_OK)
@@ -133,11 +137,12 @@ class Reader:
         self, host: str, endpoint: Endpoint, pieces: Sequence[Piece], timeout_s: float
     ) -> None:
         self._host = host
+        unix = isinstance(endpoint.address, bytes)
+        self._socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         with self._named("connecting"):
-            self._socket = socket.create_connection(
-                (endpoint.address, endpoint.port), timeout=timeout_s
-            )
             try:
+                _set_deadline(self._socket, timeout_s)
+                self._socket.connect(endpoint.address)
                 self._ask(endpoint.token, pieces)
             except BaseException:
                 self._socket.close()
@@ -153,7 +158,6 @@ class Reader:
         self._socket.close()
 
     def _ask(self, token: bytes, pieces: Sequence[Piece]) -> None:
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wanted = [(key, box and (box.starts, box.lengths)) for key, box in pieces]
         request = json.dumps(wanted).encode()
         self._socket.sendall(token + struct.pack(">I", len(request)) + request)
@@ -166,12 +170,35 @@ class Reader:
     def _named(self, phase: str) -> Iterator[None]:
         try:
             yield
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             raise HostLostError(
                 self._host, phase, "no bytes before the deadline; stall_timeout_s sets it"
             ) from None
         except OSError as error:
             raise HostLostError(self._host, phase, f"the connection broke: {error}") from None
+
+
+def _listen(address: str) -> socket.socket:
+    """A socket that hosts connect to which can reach this address."""
+    if address != _LOOPBACK:
+        listener = socket.create_server((address, 0))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+        return listener
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("")  # the kernel finds a name, which is no file's
+    listener.listen()
+    return listener
+
+
+def _set_deadline(connection: socket.socket, timeout_s: float) -> None:
+    """Have calls raise BlockingIOError after this time.
+
+    By the kernel: where Python sees to a deadline, MSG_WAITALL does not wait for all.
+    """
+    seconds, rest = divmod(timeout_s, 1)
+    deadline = struct.pack("@ll", int(seconds), int(rest * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, deadline)
 
 
 def _receive(connection: socket.socket, nbytes: int) -> bytes:

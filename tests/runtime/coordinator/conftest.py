@@ -30,7 +30,7 @@ class Job:
         "saved_model.pb": b"graph",
     }
     FILES = tuple(f"variables/variables.data-0000{n}-of-00003" for n in range(3))
-    ENDPOINT = Endpoint("127.0.0.1", 1, b"token")
+    ENDPOINT = Endpoint(("127.0.0.1", 1), b"token")
 
     def __init__(self):
         self.answers = {}
