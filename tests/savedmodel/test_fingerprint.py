@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import dsave
 from dsave.options import SaveOptions, VariablePolicy
 from dsave.proto.saved_model_pb2 import FingerprintDef
 from dsave.savedmodel.fingerprint import build_fingerprint
@@ -65,9 +66,15 @@ def test_the_hashes_of_tensorflows_own_model_are_those_it_wrote(tf, tmp_path):
 def test_the_hashes_of_our_models_are_those_that_tensorflow_computes(tf, export, make, policy):
     from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
-    graph = make.model(v=make.mirrored("v"), n=make.on_read("n", "sum"))
+    v = make.mirrored("v")
+    serve = dsave.function(lambda x: {"y": x + v}, input_signature=[dsave.TensorSpec([])])
+    many = [
+        dsave.function(lambda x: x + v * 0, input_signature=[spec])
+        for spec in [dsave.TensorSpec([1])] * 12
+    ]
+    graph = make.model(v=v, n=make.on_read("n", "sum"), serve=serve, many=many)
     values = dict.fromkeys((f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in "vn"), 1)
-    directory = export(graph, policy, values)
+    directory = export(graph, policy, values, {"serve": serve, "other:key": serve})
     assert hashes(ours(directory)) == hashes(fingerprinting.CreateFingerprintDef(directory))
 
 

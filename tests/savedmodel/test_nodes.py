@@ -40,7 +40,11 @@ def test_attributes_are_stored_as_what_they_are():
         T=dtype_of("float16"),
         text=b"t",
         count=3,
-        shape=(2, -1),
+        yes=True,
+        half=0.5,
+        name=b"an attribute, not the node's",
+        shape=(2, None),
+        tensor=np.array([1, 2], np.int32),
         types=types_attr([1, 3]),
     )
     (node,) = graph.node
@@ -53,8 +57,36 @@ def test_attributes_are_stored_as_what_they_are():
     assert node.attr["T"].type == 19
     assert node.attr["text"].s == b"t"
     assert node.attr["count"].i == 3
+    assert node.attr["yes"].b
+    assert node.attr["half"].f == 0.5
+    assert node.attr["name"].s == b"an attribute, not the node's"
+    assert node.attr["tensor"].tensor.dtype == 3
     assert [dim.size for dim in node.attr["shape"].shape.dim] == [2, -1]
     assert list(node.attr["types"].list.type) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "stored"),
+    [
+        ([dtype_of("int32"), dtype_of("bool")], "type", [3, 10]),
+        ([b"a", b""], "s", [b"a", b""]),
+        ([True, False], "b", [True, False]),
+        ([1, -2], "i", [1, -2]),
+        ([0.5, 1.0], "f", [0.5, 1.0]),
+    ],
+)
+def test_lists_are_lists_of_what_they_hold(given, field, stored):
+    graph = GraphDef()
+    add_node(graph.node, "n", "Op", attr=given)
+    assert list(getattr(graph.node[0].attr["attr"].list, field)) == stored
+
+
+def test_lists_of_shapes_keep_unknown_extents_and_empty_lists_are_lists():
+    graph = GraphDef()
+    add_node(graph.node, "n", "Op", shapes=[(None, 2), ()], empty=[])
+    shapes = graph.node[0].attr["shapes"].list.shape
+    assert [[dim.size for dim in shape.dim] for shape in shapes] == [[-1, 2], []]
+    assert graph.node[0].attr["empty"].WhichOneof("value") == "list"
 
 
 @pytest.mark.tf
