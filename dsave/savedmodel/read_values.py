@@ -5,6 +5,7 @@ Messages: tensorflow/core/framework/{tensor,attr_value}.proto, core/protobuf/str
 
 import math
 from collections import namedtuple
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -145,11 +146,16 @@ def read_structure(proto: StructuredValue, name: str) -> Any:
     if kind == "named_tuple_value":
         pairs = proto.named_tuple_value.values
         try:
-            made = namedtuple("Arguments", [pair.key for pair in pairs])  # type: ignore[misc] # noqa: PYI024
+            made = _namedtuple(tuple(pair.key for pair in pairs))
         except ValueError as error:
             raise ModelError(name, str(error)) from None
         return made(*(read_structure(pair.value, name) for pair in pairs))
     raise ModelError(name, f"it takes or returns a {kind}, which has no counterpart in numpy")
+
+
+@lru_cache(maxsize=64)  # Python makes one by compiling its code
+def _namedtuple(fields: tuple[str, ...]) -> type[Any]:
+    return namedtuple("Fields", fields)  # noqa: PYI024
 
 
 def _dtype(number: int) -> DType | None:
