@@ -7,6 +7,7 @@
 - a save that ends holds nothing open
 """
 
+import contextlib
 import errno
 import os
 import stat
