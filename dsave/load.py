@@ -175,7 +175,7 @@ def _load_on(
             notes += [*map(str, moved), *functions.notes]
         else:
             partial = options.allow_partial_checkpoint
-            bound = bind_to(into, tree, path, partial=partial)
+            bound = bind_to(into, cluster, tree, path, partial=partial)
         plan = plan_load(
             wants((stored[number].key, variable) for number, variable in bound.items()),
             index.entries,
@@ -184,7 +184,7 @@ def _load_on(
             None if index.big_endian else SEGMENT_NBYTES,
         )
         hosts.stage(plan, index_file)
-        hosts.adopt(plan)
+        hosts.adopt(plan, replaces=into is not None)
     finally:
         hosts.end()
     for note in notes:

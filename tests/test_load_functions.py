@@ -140,6 +140,18 @@ def test_functions_that_call_others_run(saved, loaded):
     assert loaded.calling(x) == saved[1].calling(x).numpy()
 
 
+def test_a_model_with_a_call_can_be_called(tf, loaded, tmp_path):
+    class Callable(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([], tf.float32)])
+        def __call__(self, x):
+            return x + 1.0
+
+    tf.saved_model.save(Callable(), str(tmp_path))
+    assert dsave.load(tmp_path)(np.float32(1.0)) == 2.0
+    with pytest.raises(TypeError, match="__call__"):
+        loaded(1)
+
+
 def test_a_function_that_was_never_traced_says_so(loaded):
     assert isinstance(loaded.never, dsave.Function)
     with pytest.raises(dsave.OptionTypeError, match="traced"):

@@ -74,14 +74,16 @@ def bind_new(
     return variables, moved
 
 
-def bind_to(into: Module, tree: Tree, directory: str, *, partial: bool) -> dict[int, Variable]:
+def bind_to(
+    into: Module, cluster: Cluster, tree: Tree, directory: str, *, partial: bool
+) -> dict[int, Variable]:
     """The variables of a model that take the values of stored ones, by node id of these.
 
     Both trees are followed by names from the root. `partial`: leave out what only one has.
 
     Raises:
-        ModelError: a variable has another shape or dtype than the stored one, or two of them;
-            without `partial`, a variable that only one of them has.
+        ModelError: a variable has another shape or dtype than the stored one, is two of them
+            or on a host that the cluster has not; without `partial`, only one of them has it.
     """
     graph = trace(into)
     bound: dict[int, Variable] = {}
@@ -92,11 +94,11 @@ def bind_to(into: Module, tree: Tree, directory: str, *, partial: bool) -> dict[
         mine, theirs = queue.popleft()
         value, node = graph.nodes[mine].value, tree.nodes[theirs]
         if isinstance(value, Variable) and node.variable is not None:
-            if taken.setdefault(mine, theirs) != theirs or (
-                bound.setdefault(theirs, value) is not value
-            ):
-                raise ModelError(value.name, "in the model it is one variable, saved as two")
-            _check_fits(value, node.variable)
+            if taken.setdefault(mine, theirs) != theirs:
+                raise ModelError(value.name, "the model has it as one variable, saved are two")
+            if bound.setdefault(theirs, value) is not value:
+                raise ModelError(value.name, "the model has it as two variables, saved is one")
+            _check_fits(value, node.variable, cluster)
             continue
         children = dict(node.children)
         for name, child in graph.nodes[mine].children:
@@ -206,13 +208,18 @@ def _variable(stored: StoredVariable, devices: Sequence[str], cluster: Cluster) 
     return replace(variable, trainable=trainable, aggregation=aggregation)
 
 
-def _check_fits(variable: Variable, stored: StoredVariable) -> None:
+def _check_fits(variable: Variable, stored: StoredVariable, cluster: Cluster) -> None:
     if (variable.dtype, variable.shape) != (stored.dtype, stored.shape):
         raise ModelError(
             variable.name,
             f"it is {variable.dtype} {variable.shape}, "
             f"saved as {stored.path!r} is {stored.dtype} {stored.shape}",
         )
+    for component in variable.components:
+        if component.host not in cluster.hosts:
+            raise ModelError(
+                variable.name, f"it is on {component.host}, which this cluster has not"
+            )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -166,9 +166,17 @@ class Host:
             del self._loads[epoch]
         return result
 
-    def can_adopt(self, epoch: str) -> None:
-        """See that everything is staged; no step is running while this is asked."""
-        self._loads[epoch].staged()
+    def can_adopt(self, epoch: str, *, replaces: bool) -> None:
+        """See that everything is staged; no step is running while this is asked.
+
+        Raises:
+            ModelError: with `replaces`, there is nothing in whose place a value would come.
+        """
+        staged = self._loads[epoch].staged()
+        if replaces and not staged.keys() <= self._arrays.keys():
+            raise ModelError(
+                "into", f"{self.name} does not hold its variables: is it of another cluster?"
+            )
 
     def adopt(self, epoch: str) -> None:
         """Take over what a load has staged, all of it at once."""

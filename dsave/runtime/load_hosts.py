@@ -89,17 +89,22 @@ class LoadHosts:
             crcs |= found
         _check(plan.segments, crcs, file)
 
-    def adopt(self, plan: LoadPlan) -> None:
-        """Have all hosts take over what they have staged, between two steps of the user's."""
+    def adopt(self, plan: LoadPlan, *, replaces: bool) -> None:
+        """Have all hosts take over what they have staged, between two steps of the user's.
+
+        `replaces`: in place of values that they have, and not as new ones.
+        """
         hosts = list(dict.fromkeys(want.host for want in plan.wants))
-        for phase, method in (
-            ("waiting for a step to end", "can_adopt"),
-            ("taking over what was loaded", "adopt"),
-        ):
-            calls = {
-                h: self._cluster.submit(h, phase, method, self._ticket.epoch) for h in hosts
-            }
-            self._results(phase, calls)
+        epoch = self._ticket.epoch
+        phase = "waiting for a step to end"
+        calls = {
+            h: self._cluster.submit(h, phase, "can_adopt", epoch, replaces=replaces)
+            for h in hosts
+        }
+        self._results(phase, calls)
+        phase = "taking over what was loaded"
+        calls = {h: self._cluster.submit(h, phase, "adopt", epoch) for h in hosts}
+        self._results(phase, calls)
 
     def end(self) -> None:
         """Let go of everything that is not adopted, as far as the hosts still answer."""

@@ -36,6 +36,13 @@ class LoadedModel(Module):
             return self.__load_notes
         raise AttributeError(f"the loaded model has no {name!r}")
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model's function `__call__`, if it was saved with one."""
+        function = vars(self).get("__call__")
+        if function is None:
+            raise TypeError("the loaded model has no function __call__")
+        return function(*args, **kwargs)
+
     def note(self, *notes: str) -> None:
         """Add notes."""
         self.__load_notes += notes

@@ -285,8 +285,25 @@ def test_variables_that_only_one_has_are_refused_or_left_alone(pair, tmp_path):
     assert (pair.read(into.both), pair.read(into.mine)) == (1.0, 9.0)
 
 
-@pytest.mark.parametrize("shared", ["model", "into"])
-def test_one_variable_cannot_be_two(pair, tmp_path, shared):
+def test_a_model_of_another_cluster_is_refused(pair, start, tmp_path):
+    model = small(pair)
+    dsave.save(model, tmp_path / "export", cluster=pair)
+    with start(tasks=3) as other:
+        into = small(other, scale=-1.0)
+        before = values(other, into)
+        with pytest.raises(dsave.ModelError, match="another cluster"):
+            dsave.load(tmp_path / "export", pair, into=into)
+        into.table = other.sharded_variable(np.zeros((10, 3), np.float32), "table")
+        with pytest.raises(dsave.ModelError, match="task:2"):
+            dsave.load(tmp_path / "export", pair, into=into)
+        assert other.read(into.w).tolist() == before[0]
+    assert values(pair, model) == values(pair, small(pair))
+
+
+@pytest.mark.parametrize(
+    ("shared", "named"), [("model", "saved is one"), ("into", "saved are two")]
+)
+def test_one_variable_cannot_be_two(pair, tmp_path, shared, named):
     model, into = dsave.Module(), dsave.Module()
     for module in (model, into):
         module.a = pair.variable(1.0, "a")
@@ -294,7 +311,7 @@ def test_one_variable_cannot_be_two(pair, tmp_path, shared):
     module = model if shared == "model" else into
     module.b = module.a
     dsave.save(model, tmp_path / "export", cluster=pair)
-    with pytest.raises(dsave.ModelError, match="one variable"):
+    with pytest.raises(dsave.ModelError, match=named):
         dsave.load(tmp_path / "export", pair, PARTIAL, into=into)
 
 
