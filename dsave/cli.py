@@ -81,7 +81,7 @@ def cluster(config: str) -> None:
 
     CONFIG is a YAML file, such as those in cluster_configs.
     """
-    from dsave.runtime.cluster import load_spec
+    from dsave.runtime.config import load_spec
     from dsave.runtime.terminal import count_text, plain_table, table_text
 
     spec = load_spec(config)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from dsave import demo
-from dsave.runtime.cluster import load_spec
+from dsave.runtime.config import load_spec
 
 CONFIGS = Path(__file__).parents[1] / "cluster_configs"
 

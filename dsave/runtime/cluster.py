@@ -3,22 +3,15 @@
 import contextlib
 import itertools
 import os
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import yaml
-
-from dsave.errors import ClusterError, ConfigError, DeviceError, ModelError
+from dsave.errors import ClusterError, DeviceError, ModelError
 from dsave.model import new_variable
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec, cpu0, resolve_placement
-from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import supply_reader
 from dsave.model.slices import Box
 from dsave.model.variable import (
@@ -28,11 +21,10 @@ from dsave.model.variable import (
     ShardedVariable,
     SyncOnReadVariable,
     Variable,
-    aggregated,
 )
 from dsave.runtime.arrays import Array, as_variable_array
-
-_DEFAULT_TIMEOUT_S = 600.0
+from dsave.runtime.config import load_spec
+from dsave.runtime.values import TIMEOUT_S, Values, described
 
 _ANYWHERE = DeviceSpec()
 _scope: ContextVar[DeviceSpec] = ContextVar("dsave_device", default=_ANYWHERE)
@@ -50,27 +42,6 @@ def active_cluster() -> "Cluster":
     return _active[-1]
 
 
-def load_spec(
-    config: "str | os.PathLike[str] | Mapping[str, Any] | ClusterSpec",
-) -> ClusterSpec:
-    """The spec that a config file, a mapping or a spec describes.
-
-    Raises:
-        ConfigError: what it says is not allowed, or the file cannot be read.
-    """
-    if isinstance(config, ClusterSpec):
-        return config
-    if isinstance(config, str | os.PathLike):
-        path = os.fspath(config)
-        try:
-            config = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(path, str(error), "a readable YAML file") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(path, f"no YAML ({error})", "a YAML file") from None
-    return ClusterSpec.from_mapping(config)
-
-
 class Cluster:
     """Hosts, their devices, and the variables that live there. Made by `start`."""
 
@@ -82,8 +53,8 @@ class Cluster:
         self._hosts = spec.host_names
         self._devices = spec.devices
         self._count = itertools.count()
-        self._dropped: deque[Mapping[str, list[str]]] = deque()
         self._actors = RayHosts(spec)
+        self._values = Values(self.submit, self._actors.shared)
         self._closed = False
         _active.append(self)
 
@@ -170,11 +141,11 @@ class Cluster:
             DtypeError: a SavedModel cannot hold this dtype.
             ModelError: the value does not fit the shape or the dtype.
         """
-        value, kind, full = _described(initial, shape, dtype, name)
+        value, kind, full = described(initial, shape, dtype, name)
         variable = new_variable.plain(
             name, kind, full, self.default_device, self.new_key, trainable=trainable
         )
-        self._fill(variable, value)
+        self._values.fill(variable, value)
         return variable
 
     def mirrored_variable(
@@ -197,7 +168,7 @@ class Cluster:
             DtypeError, ModelError: as `variable`.
             OptionError: no such aggregation.
         """
-        value, kind, full = _described(initial, shape, dtype, name)
+        value, kind, full = described(initial, shape, dtype, name)
         variable = new_variable.mirrored(
             name,
             kind,
@@ -207,7 +178,7 @@ class Cluster:
             trainable=trainable,
             aggregation=aggregation,
         )
-        self._fill(variable, value)
+        self._values.fill(variable, value)
         return variable
 
     def sync_on_read_variable(
@@ -226,7 +197,7 @@ class Cluster:
             DeviceError, DtypeError, ModelError: as `mirrored_variable`.
             OptionError: no such aggregation, or none that this dtype has.
         """
-        value, kind, full = _described(initial, shape, dtype, name)
+        value, kind, full = described(initial, shape, dtype, name)
         variable = new_variable.sync_on_read(
             name,
             kind,
@@ -235,7 +206,7 @@ class Cluster:
             self.new_key,
             aggregation=aggregation,
         )
-        self._fill(variable, value)
+        self._values.fill(variable, value)
         return variable
 
     def sharded_variable(
@@ -255,12 +226,12 @@ class Cluster:
         Raises:
             DeviceError, DtypeError, ModelError: as `mirrored_variable`, and for a scalar.
         """
-        value, kind, full = _described(initial, shape, dtype, name)
+        value, kind, full = described(initial, shape, dtype, name)
         places = [cpu0(h) for h in self._hosts] if devices is None else self.resolved(devices)
         variable = new_variable.sharded(
             name, kind, full, places, self.new_key, trainable=trainable
         )
-        self._fill(variable, value)
+        self._values.fill(variable, value)
         return variable
 
     def read(self, variable: Variable | Component, device: str | None = None) -> Array:
@@ -272,16 +243,10 @@ class Cluster:
             DeviceError: the variable has nothing on that device.
         """
         if isinstance(variable, Component):
-            return self._fetch([variable])[0]
+            return self._values.fetch([variable])[0]
         if device is not None:
-            return self._fetch([self._on_device(variable, device)])[0]
-        if isinstance(variable, ShardedVariable):
-            return np.concatenate(self._fetch(variable.components))
-        if isinstance(variable, SyncOnReadVariable):
-            if variable.aggregation is Aggregation.ONLY_FIRST_REPLICA:
-                return self._fetch(variable.components[:1])[0]
-            return aggregated(variable.aggregation, self._fetch(variable.components))
-        return self._fetch(variable.components[:1])[0]
+            return self._values.fetch([self._on_device(variable, device)])[0]
+        return self._values.read(variable)
 
     def assign(self, variable: Variable, value: object, device: str | None = None) -> None:
         """Replace all replicas of a variable, or with `device` the one that is there.
@@ -300,7 +265,7 @@ class Cluster:
             raise ModelError(
                 variable.name, f"an array of shape {box.lengths} is wanted, got {array.shape}"
             )
-        self._store(variable, components, array, box)
+        self._values.store(variable, components, array, box)
 
     def run(
         self,
@@ -330,7 +295,7 @@ class Cluster:
     def real_path(self, path: str, host: str) -> str:
         """Where a path as a host sees it lies on this machine (placement: pack)."""
         call = self.submit(host, "naming a path", "real_path", path)
-        return str(call.result(_DEFAULT_TIMEOUT_S))
+        return str(call.result(TIMEOUT_S))
 
     def submit(
         self,
@@ -373,12 +338,7 @@ class Cluster:
 
     def keep(self, variable: Variable) -> None:
         """Free a new variable's values when nobody has the variable any more."""
-        while self._dropped:
-            for host, dropped in self._dropped.popleft().items():
-                self.submit(host, "dropping a variable", "forget", dropped)
-        keys = {h: [c.key for c in held] for h, held in _by_host(variable.components).items()}
-        # A finalizer may run anywhere, inside Ray too, so it only leaves a note.
-        weakref.finalize(variable, self._dropped.append, keys).atexit = False
+        self._values.keep(variable)
 
     def _replica_devices(self, devices: Sequence[str] | None) -> list[str]:
         if devices is not None:
@@ -394,79 +354,5 @@ class Cluster:
         places = ", ".join(component.device for component in variable.components)
         raise DeviceError(device, f"variable {variable.name!r} is on {places}")
 
-    def _fill(self, variable: Variable, value: Any) -> None:
-        if callable(value):
-            self._initialize(variable, value)
-        else:
-            self._store(variable, variable.components, value, Box.whole(variable.shape))
-        self.keep(variable)
-
-    def _initialize(self, variable: Variable, make: Callable[..., object]) -> None:
-        calls = {
-            host: self.submit(
-                host, "making a variable", "initialize", _slots(variable, held), make
-            )
-            for host, held in _by_host(variable.components).items()
-        }
-        checksums = {host: call.result(_DEFAULT_TIMEOUT_S) for host, call in calls.items()}
-        if not isinstance(variable, ShardedVariable) and len(set(checksums.values())) > 1:
-            raise ModelError(
-                variable.name,
-                f"its function returns different arrays on {', '.join(checksums)}; "
-                "replicas begin equal, so give random generators a seed",
-            )
-
-    def _store(
-        self, variable: Variable, components: Sequence[Component], value: Array, box: Box
-    ) -> None:
-        """Send each host the part of `value`, which covers `box`, that its components hold."""
-        calls = []
-        whole = None
-        for host, held in _by_host(components).items():
-            for part in dict.fromkeys(component.box for component in held):
-                slots = _slots(variable, [c for c in held if c.box == part])
-                if part == box:
-                    whole = self._actors.shared(value) if whole is None else whole
-                    argument: object = whole
-                else:
-                    argument = value[part.within(box).index]
-                calls.append(
-                    self.submit(host, "assigning a variable", "store", slots, argument)
-                )
-        for call in calls:
-            call.result(_DEFAULT_TIMEOUT_S)
-
-    def _fetch(self, components: Sequence[Component]) -> list[Array]:
-        calls = [self.submit(c.host, "reading a variable", "fetch", c.key) for c in components]
-        return [call.result(_DEFAULT_TIMEOUT_S) for call in calls]
-
 
 supply_reader(lambda variable: active_cluster().read(variable))
-
-
-def _by_host(components: Sequence[Component]) -> dict[str, list[Component]]:
-    by_host: dict[str, list[Component]] = {}
-    for component in components:
-        by_host.setdefault(component.host, []).append(component)
-    return by_host
-
-
-def _slots(
-    variable: Variable, components: Sequence[Component]
-) -> dict[str, tuple[str, DType, Box]]:
-    return {c.key: (variable.name, variable.dtype, c.box) for c in components}
-
-
-def _described(
-    initial: object, shape: Sequence[int] | None, dtype: object, name: str
-) -> tuple[Any, DType, tuple[int, ...]]:
-    """(the value or the function, dtype, shape) of a new variable."""
-    kind = None if dtype is None else dtype_of(dtype)
-    if callable(initial):
-        if shape is None or kind is None:
-            raise ModelError(name, "with a function as its initial value, give shape and dtype")
-        return initial, kind, new_variable.checked_shape(shape, kind, name)
-    array, kind = as_variable_array(initial, kind, name)
-    if shape is not None and new_variable.checked_shape(shape, kind, name) != array.shape:
-        raise ModelError(name, f"shape {tuple(shape)} was given, its value has {array.shape}")
-    return array, kind, array.shape
