@@ -21,6 +21,7 @@ import pytest
 import dsave
 from dsave.format.bundle_reader import read_index
 from dsave.model.dtype import DTYPES
+from dsave.runtime.values import Values
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf]
 
@@ -310,13 +311,13 @@ def test_saving_again_gives_the_same_bytes(pair, model, tmp_path, policy):
 
 def test_a_variable_is_read_once_in_a_call(pair, model, monkeypatch):
     reads = []
-    fetch = type(pair)._fetch
+    fetch = Values.fetch
 
-    def counted(cluster, components):
+    def counted(values, components):
         reads.append([component.name for component in components])
-        return fetch(cluster, components)
+        return fetch(values, components)
 
-    monkeypatch.setattr(type(pair), "_fetch", counted)
+    monkeypatch.setattr(Values, "fetch", counted)
     twice = dsave.function(lambda: model.b + model.b * model.b, input_signature=[])
     for call in (twice, twice.get_concrete_function()):
         reads.clear()
