@@ -15,8 +15,9 @@ a sum is right in every reader. Of dtypes that TensorFlow cannot add the first r
 read: it is what they were worth together when they were saved.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,12 +52,17 @@ class Reading:
 class Readings:
     """How each variable of a model is read, and each of its components."""
 
-    def __init__(self, variables: Iterable[GraphVariable]) -> None:
-        self._found: dict[Variable | Component, Reading] = {}
-        for variable in variables:
-            self._found[variable.variable] = worth(variable)
+    def __init__(self, variables: Sequence[GraphVariable]) -> None:
+        self._variables = variables
+
+    @cached_property
+    def _found(self) -> dict[Variable | Component, Reading]:
+        found: dict[Variable | Component, Reading] = {}
+        for variable in self._variables:
+            found[variable.variable] = worth(variable)
             for place, component in enumerate(variable.variable.components):
-                self._found[component] = _component(variable, place)
+                found[component] = _component(variable, place)
+        return found
 
     def of(self, capture: Variable | Component, function: str) -> Reading:
         """How `function` reads what it captured.

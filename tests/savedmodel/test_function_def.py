@@ -174,6 +174,7 @@ def test_a_read_is_what_the_policy_makes_of_it(make, read, policy):
     output = {"Slice": "output", "AddN": "sum", "RealDiv": "z"}.get(reads[-1][1], "value")
     negated = ("Neg", "Neg", [f"ReadVariableOp:{output}:0"])
     assert nodes(found) == [*renamed, negated]
+    assert not any(node.device for node in found.node_def)
     assert found.signature.is_stateful
 
 
