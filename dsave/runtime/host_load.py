@@ -12,19 +12,16 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from dsave.errors import CorruptionError, DirectoryError, DsaveError, SaveError
 from dsave.format import naming
 from dsave.format.coding import Buffer
-from dsave.format.crc32c import crc32c
-from dsave.format.strings import decode_strings, encode_strings
+from dsave.format.strings import encode_strings
 from dsave.model.slices import Box
-from dsave.plan.load_plan import HostLoadPlan, Segment, Want
-from dsave.plan.shares import shares
-from dsave.runtime.arrays import Array, as_bytes, frozen
+from dsave.plan.load_plan import HostLoadPlan, Segment
+from dsave.runtime.arrays import Array, as_bytes
 from dsave.runtime.checkpoint import Checkpoint
 from dsave.runtime.source import Source, open_source
+from dsave.runtime.staging import Arrays, Reading
 from dsave.runtime.stream import Endpoint, Reader, Server
 
 
@@ -73,7 +70,7 @@ class HostLoad:
         self._nbytes = 0
         self._failure: BaseException | None = None
         self._plan = HostLoadPlan((), (), ())
-        self._reading: _Reading | None = None
+        self._reading: Reading | None = None
         self._staged: dict[str, Array] | None = None
 
     def look(self) -> View:
@@ -107,7 +104,7 @@ class HostLoad:
         """Take the plan; if others get bytes from here, say where."""
         self._plan = plan
         if plan.reads:
-            self._reading = _Reading(self._open(), plan.reads)
+            self._reading = Reading(self._open(), plan.reads)
         if any(set(segment.wanted_by) - {self._host} for segment in plan.reads):
             self._server = Server(self._address, self._find, self._timeout_s)
             return self._server.endpoint
@@ -120,7 +117,7 @@ class HostLoad:
             CorruptionError: a data file is not what was written.
             HostLostError: another host stopped sending.
         """
-        arrays = _Arrays(self._plan.wants)
+        arrays = Arrays(self._plan.wants)
         own = [segment for segment in self._plan.reads if self._host in segment.wanted_by]
         # One thread for all that is read here: a second one only waits for the same pages.
         tasks: list[Callable[[], None]] = [partial(self._copy, own, arrays)]
@@ -165,7 +162,7 @@ class HostLoad:
         self._reading = None
         self._source.close()
 
-    def _copy(self, segments: Sequence[Segment], arrays: "_Arrays") -> None:
+    def _copy(self, segments: Sequence[Segment], arrays: Arrays) -> None:
         for segment in segments:
             arrays.put(segment, self._rows(segment))
             self._nbytes += segment.nbytes
@@ -175,7 +172,7 @@ class HostLoad:
         source: str,
         segments: Sequence[Segment],
         endpoint: Endpoint,
-        arrays: "_Arrays",
+        arrays: Arrays,
     ) -> None:
         pieces = [(str(segment.number), None) for segment in segments]
         reader = Reader(source, endpoint, pieces, self._timeout_s)
@@ -243,88 +240,6 @@ class HostLoad:
             raise DirectoryError(
                 self._path, self._host, f"it cannot be read: {error}"
             ) from None
-
-
-class _Reading:
-    """The segments that this host reads, each once, and kept until all have had it.
-
-    Those of a local file are views of it, which take no memory.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, segments: Sequence[Segment]) -> None:
-        self.segments = {segment.number: segment for segment in segments}
-        self.checksums: dict[int, int] = {}
-        self._checkpoint = checkpoint
-        self._locks = {number: threading.Lock() for number in self.segments}
-        self._waiting = {s.number: len(s.wanted_by) for s in segments}
-        self._kept: dict[int, Array] = {}
-
-    def rows(self, segment: Segment) -> Array:
-        """The rows of a segment. Of all of a piece the checksum has been checked."""
-        number = segment.number
-        with self._locks[number]:
-            array = self._kept.pop(number, None)
-            if array is None:
-                array = self._checkpoint.read_rows(segment.entry, segment.start, segment.stop)
-                if not segment.is_whole:
-                    self.checksums[number] = crc32c(as_bytes(array))
-            self._waiting[number] -= 1
-            if self._waiting[number] > 0:
-                self._kept[number] = array
-        return array
-
-
-class _Arrays:
-    """The arrays that a host makes, filled segment by segment, from several threads at once."""
-
-    def __init__(self, wants: Sequence[Want]) -> None:
-        self._wants: dict[str, list[tuple[Want, Array]]] = {}
-        for want in wants:
-            array = np.empty(want.box.lengths, want.dtype.numpy)
-            self._wants.setdefault(want.key, []).append((want, array))
-
-    def put(self, segment: Segment, rows: Array) -> None:
-        """Copy the rows of a segment wherever they are wanted."""
-        for want, array, part in self._places(segment):
-            array[part.within(want.box).index] = rows[part.within(segment.box).index]
-
-    def receive(self, segment: Segment, reader: Reader) -> None:
-        """Take the rows of a segment from a reader, in place if they lie in one run there."""
-        dtype, shape = segment.entry.dtype, segment.box.lengths
-        if dtype.is_string:
-            payload = bytearray(segment.nbytes)
-            reader.receive_into(memoryview(payload))
-            self.put(segment, decode_strings(payload, shape, "", segment.entry.key))
-            return
-        want, array, part = next(iter(self._places(segment)))
-        if part == segment.box and part.lengths[1:] == want.box.lengths[1:]:
-            first = part.starts[0] - want.box.starts[0] if part.starts else 0
-            rows = array[first : first + segment.rows] if array.ndim else array
-        else:
-            rows = np.empty(shape, dtype.numpy)
-        reader.receive_into(as_bytes(rows))
-        for other_want, other, other_part in self._places(segment):
-            if other is not array or rows.base is not array:
-                index = other_part.within(other_want.box).index
-                other[index] = rows[other_part.within(segment.box).index]
-
-    def finished(self) -> dict[str, Array]:
-        """All arrays, by component key, never to be changed again."""
-        made: dict[str, Array] = {}
-        for want, array in (pair for pairs in self._wants.values() for pair in pairs):
-            array.flags.writeable = False
-            parts = [array] * want.shared_by
-            if want.shared_by > 1:
-                parts = [frozen(part) for part in shares(array, want.shared_by)]
-            for key, replica in want.slots:
-                made[key] = parts[replica if want.shared_by > 1 else 0]
-        return made
-
-    def _places(self, segment: Segment) -> Iterator[tuple[Want, Array, Box]]:
-        for want, array in self._wants.get(segment.entry.key, ()):
-            part = want.box.overlap(segment.box)
-            if part is not None:
-                yield want, array, part
 
 
 def _by_reader(segments: Sequence[Segment]) -> dict[str, list[Segment]]:
