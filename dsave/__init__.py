@@ -24,6 +24,7 @@ from dsave.functions.function import ConcreteFunction, Function, function
 from dsave.functions.graph import TensorSpec
 from dsave.functions.jax_function import jax_function
 from dsave.load import load, open  # noqa: A004 - `dsave.open` reads as what it does
+from dsave.model.asset import Asset
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec
 from dsave.model.trackable import Module
@@ -43,6 +44,7 @@ from dsave.save import SaveHandle, save
 
 __all__ = [
     "Aggregation",
+    "Asset",
     "Cluster",
     "ClusterError",
     "ClusterSpec",

@@ -26,9 +26,10 @@ from dsave.options import SaveOptions
 from dsave.plan.items import StringNbytes
 from dsave.plan.save_plan import SavePlan, check_space, plan_disks, plan_shards
 from dsave.plan.sharding import ShardingCallback
+from dsave.runtime.assets import ServedAssets, find_assets
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.coordinator import Coordinator
-from dsave.runtime.host_save import HostProgress, Receipt, Ticket, marker_of
+from dsave.runtime.host_save import HostProgress, Incoming, Receipt, Ticket, marker_of
 from dsave.runtime.participants import Participants
 from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
@@ -107,25 +108,31 @@ def save(
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
     graph = trace(model, functions_of, (Function, ConcreteFunction))
     _warn_of_values_without_variables(graph)
-    metadata = build_saved_model(graph, options, signatures, user_stack())
+    assets = find_assets(asset for _, asset in graph.assets())
+    metadata = build_saved_model(graph, options, signatures, user_stack(), assets.names)
     object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
 
     ticket = Ticket(_new_epoch(), _absolute(directory), durable, stall_timeout_s)
     participants = Participants(cluster, ticket)
+    served = ServedAssets(assets, cluster.own_address, stall_timeout_s)
     try:
         sharding = options.experimental_sharding_callback
         plan = _plan(
             graph, metadata, participants, cluster.hosts, io_host, sharding, ticket.directory
         )
+        check_space(plan, metadata.nbytes + assets.nbytes)
         travelling = {h for s in plan.shards for h in s.source_hosts if h != s.writer}
         coordinator = Coordinator(
             plan,
             participants.submit,
             participants.serve(sorted(travelling)),
-            lambda receipts: _metadata_files(plan, metadata, object_graph, receipts),
+            lambda receipts: (
+                served.files | _metadata_files(plan, metadata, object_graph, receipts)
+            ),
             stall_timeout_s,
         )
     except BaseException:
+        served.close()
         participants.discard()
         participants.end()
         raise
@@ -135,6 +142,7 @@ def save(
             with ProgressBars(plan, show=progress) as bars:
                 coordinator.run(lambda: bars.update(coordinator.progress()))
         finally:
+            served.close()
             ended = participants.end(coordinator.lost)
         seconds = time.perf_counter() - started
         heard = {**coordinator.progress(), **ended}
@@ -202,15 +210,13 @@ def _plan(
         writer: frozenset(other for other in writers if marker_of(other) in markers[writer])
         for writer in markers
     }
-    plan = SavePlan(
+    return SavePlan(
         directory,
         plan_shards(
             variables, hosts, io_host, string_nbytes, sharding, part_keys(metadata.components)
         ),
         plan_disks(writers, sees, {writer: found[writer].free_nbytes for writer in writers}),
     )
-    check_space(plan, metadata.nbytes)
-    return plan
 
 
 def _metadata_files(
@@ -218,8 +224,8 @@ def _metadata_files(
     metadata: Metadata,
     object_graph: EncodedStrings,
     receipts: Mapping[int, Receipt],
-) -> dict[str, bytes]:
-    """The files that every disk gets, in the order in which they are written."""
+) -> dict[str, bytes | Incoming]:
+    """The metadata that every disk gets, in the order in which it is written."""
     entries: list[Entry] = [entry for receipt in receipts.values() for entry in receipt.entries]
     writer = ShardWriter(plan.object_graph_shard, lambda _: None)
     entries.append(

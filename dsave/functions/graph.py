@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dsave.errors import OptionError, OptionTypeError
+from dsave.model.asset import Asset
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.variable import Component, Variable
 
@@ -37,6 +38,9 @@ Attr = (
 """An attribute of a node: a tuple is a shape, an array a tensor, a list a list."""
 
 Attrs = Mapping[str, Attr]
+
+Capture = Variable | Component | Asset
+"""What a function reads of the model."""
 
 PLACEHOLDER = "Placeholder"
 CONST = "Const"
@@ -145,6 +149,6 @@ class FunctionGraph:
     arguments: tuple[TensorSpec, ...]
     structured_inputs: tuple[tuple[object, ...], dict[str, object]]
     nodes: tuple[Node, ...]
-    captures: tuple[Variable | Component, ...]
+    captures: tuple[Capture, ...]
     outputs: tuple[Output, ...]
     structured_outputs: object

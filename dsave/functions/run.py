@@ -6,15 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dsave.errors import ModelError
-from dsave.functions.graph import CONST, PLACEHOLDER, READ, Array, FunctionGraph
+from dsave.functions.graph import CONST, PLACEHOLDER, READ, Array, Capture, FunctionGraph
 from dsave.functions.table import OPS
-from dsave.model.variable import Component, Variable
 
 
 def run_graph(
     graph: FunctionGraph,
     arguments: Sequence[ArrayLike],
-    read: Callable[[Variable | Component], Array],
+    read: Callable[[Capture], Array],
 ) -> list[Array]:
     """The outputs of a graph, given its flat arguments and a reader of its captures.
 

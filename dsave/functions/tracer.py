@@ -16,6 +16,7 @@ from dsave.functions.graph import (
     Array,
     Attr,
     Attrs,
+    Capture,
     FunctionGraph,
     Node,
     Output,
@@ -27,7 +28,7 @@ from dsave.functions.structure import mapped
 from dsave.functions.tensor import Face, Tensor
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import reading, value_of
-from dsave.model.variable import Component, Variable
+from dsave.model.variable import Variable
 
 Value = Tensor | Array
 """A tensor whose elements are not known, or are."""
@@ -55,7 +56,7 @@ class Trace:
         self.nodes: list[Node] = []
         self._names: set[str] = set()
         self._uses: dict[str, int] = {}
-        self._captures: dict[Variable | Component, Tensor] = {}
+        self._captures: dict[Capture, Tensor] = {}
         self._constants: dict[object, Output] = {}
         # These calls do not return while the function is traced, so they are walked once.
         self._caller = sys._getframe(1)
@@ -78,8 +79,8 @@ class Trace:
         attrs: Attrs = {"dtype": spec.dtype, "shape": spec.shape}
         return self.add(PLACEHOLDER, (), attrs, (spec,), (("output", 1),), name=name)[0]
 
-    def read(self, variable: Variable | Component) -> Tensor:
-        """The value of a variable, or of one component of it, read once in a function."""
+    def read(self, variable: Capture) -> Tensor:
+        """The value of a variable, a component or an asset, read once in a function."""
         tensor = self._captures.get(variable)
         if tensor is None:
             shape = variable.shape if isinstance(variable, Variable) else variable.box.lengths

@@ -1,4 +1,4 @@
-"""The object tree: modules, lists, tuples and dicts that lead to variables and functions.
+"""The object tree: modules, lists, tuples and dicts that lead to variables, functions, assets.
 
 Nodes are numbered breadth first from the root. An object that is reachable by two names is
 one node, and its checkpoint key is the first path to it
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dsave.errors import ModelError, OptionTypeError
+from dsave.model.asset import Asset
 from dsave.model.variable import Variable
 
 METHOD_SLOT = "function "
@@ -21,8 +22,8 @@ _VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
 class Module:
     """A plain container: its attributes are what is saved. Subclass it for models.
 
-    Attributes that are variables, functions, modules, or lists, tuples and dicts that hold
-    some, are saved under their names; methods that are functions too. All others (numbers,
+    Attributes that are variables, functions, assets, modules, or lists, tuples and dicts that
+    hold some, are saved under their names; methods that are functions too. All others (numbers,
     arrays, strings) are not part of the model.
     """
 
@@ -56,6 +57,12 @@ class ObjectGraph:
             if isinstance(node.value, Variable):
                 yield node_id, checkpoint_key(node.path), node.value
 
+    def assets(self) -> Iterator[tuple[int, Asset]]:
+        """(node id, asset) of each asset, in node order."""
+        for node_id, node in enumerate(self.nodes):
+            if isinstance(node.value, Asset):
+                yield node_id, node.value
+
 
 def checkpoint_key(path: tuple[str, ...]) -> str:
     """The key of the variable at `path`: its names escaped, joined, and the value's suffix."""
@@ -85,7 +92,7 @@ def trace(
             "this attribute of the model is reserved for what `save(signatures=...)` stores; "
             "del it, or give it another name",
         )
-    ends = (Variable, Module, *function_types)
+    ends = (Variable, Asset, Module, *function_types)
     ids: dict[int, int] = {id(root): 0}
     paths: dict[int, tuple[str, ...]] = {0: ()}
     nodes: list[Node] = []

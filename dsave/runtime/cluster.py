@@ -8,8 +8,11 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Self
 
+import numpy as np
+
 from dsave.errors import ClusterError, DeviceError, ModelError
 from dsave.model import new_variable
+from dsave.model.asset import Asset
 from dsave.model.cluster_spec import ClusterSpec
 from dsave.model.device import DeviceSpec, cpu0, resolve_placement
 from dsave.model.readable import supply_reader
@@ -355,4 +358,10 @@ class Cluster:
         raise DeviceError(device, f"variable {variable.name!r} is on {places}")
 
 
-supply_reader(lambda variable: active_cluster().read(variable))
+def _read(item: Variable | Component | Asset) -> Array:
+    if isinstance(item, Asset):
+        return np.array(item.path.encode(), object)
+    return active_cluster().read(item)
+
+
+supply_reader(_read)

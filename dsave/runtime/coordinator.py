@@ -24,7 +24,7 @@ from dsave.plan.commit import (
     Phase,
 )
 from dsave.plan.save_plan import SavePlan
-from dsave.runtime.host_save import HostProgress, Receipt
+from dsave.runtime.host_save import HostProgress, Incoming, Receipt
 from dsave.runtime.stream import Endpoint
 
 _POLL_S = 0.1
@@ -67,10 +67,10 @@ class Coordinator:
         plan: SavePlan,
         submit: Submit,
         endpoints: Mapping[str, Endpoint],
-        seal: Callable[[Mapping[int, Receipt]], Mapping[str, bytes]],
+        seal: Callable[[Mapping[int, Receipt]], Mapping[str, bytes | Incoming]],
         stall_timeout_s: float,
     ) -> None:
-        """`seal` makes the metadata files, in order, from the receipts of all data files."""
+        """`seal` makes the other files, in order, from the receipts of all data files."""
         self.receipts: dict[int, Receipt] = {}
         self.lost: frozenset[str] = frozenset()
         self._plan = plan
@@ -78,7 +78,7 @@ class Coordinator:
         self._endpoints = endpoints
         self._seal = seal
         self._stall_timeout_s = stall_timeout_s
-        self._metadata: Mapping[str, bytes] = {}
+        self._metadata: Mapping[str, bytes | Incoming] = {}
         self._files = (*(shard.file for shard in plan.shards), plan.object_graph_file)
         self._pending: dict[Future[Any], Command] = {}
         self._interruption: BaseException | None = None

@@ -151,7 +151,8 @@ class FileStorage:
                 raise
         with self._named("cannot be written"):
             if self._durable:
-                for directory in {self._staging, *((self._staging / f).parent for f in files)}:
+                below = (entry for entry in self._staging.iterdir() if entry.is_dir())
+                for directory in (self._staging, *below):
                     directories.sync(directory)
 
     def move(self) -> None:

@@ -4,12 +4,13 @@ The calling process takes part with one of these too, without variables, when th
 `/job:localhost`.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dsave.errors import SaveError
+from dsave.errors import HostLostError, SaveError
 from dsave.format.bundle import Entry
 from dsave.format.coding import Buffer
 from dsave.plan.items import StringNbytes
@@ -20,7 +21,7 @@ from dsave.runtime.memory import private_nbytes
 from dsave.runtime.object_storage import ObjectStorage
 from dsave.runtime.shard_writing import Snapshot, write_shard
 from dsave.runtime.storage import Storage
-from dsave.runtime.stream import Endpoint, Server
+from dsave.runtime.stream import CHUNK_NBYTES, Endpoint, Reader, Server
 
 _SAMPLE_NBYTES = 16 << 20
 
@@ -62,6 +63,16 @@ class HostProgress:
 
     nbytes: int
     peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A file that another process gives out: which, and at whose endpoint by which key."""
+
+    host: str
+    endpoint: Endpoint
+    key: str
+    nbytes: int
 
 
 class HostSave:
@@ -116,8 +127,7 @@ class HostSave:
         sink = self._files.create(shard.file, shard.nbytes)
 
         def write(data: Buffer) -> None:
-            if self._cancelled.is_set():
-                raise SaveError(self._host, f"writing {shard.file}", "the save was given up")
+            self._go_on(shard.file)
             sink.write(data)
             self._count(memoryview(data).nbytes)
 
@@ -138,10 +148,16 @@ class HostSave:
         nbytes = max((entry.offset + entry.nbytes for entry in entries), default=0)
         return Receipt(shard.index, tuple(entries), nbytes, time.perf_counter() - started)
 
-    def seal(self, files: Mapping[str, bytes], stored: Mapping[str, int]) -> None:
-        """See that the data files (with their sizes) are there; write the metadata in order."""
+    def seal(self, files: Mapping[str, bytes | Incoming], stored: Mapping[str, int]) -> None:
+        """See that the data files (with their sizes) are there; write the metadata in order.
+
+        What comes from another process is written first.
+        """
         self._files.check(stored)
-        self._files.put(files)
+        for file, data in files.items():
+            if isinstance(data, Incoming):
+                self._receive(file, data)
+        self._files.put({f: data for f, data in files.items() if isinstance(data, bytes)})
 
     def move(self) -> None:
         """Make the save visible."""
@@ -177,6 +193,33 @@ class HostSave:
         if self._storage is not None:
             self._storage.end()
         return self.progress()
+
+    def _receive(self, file: str, incoming: Incoming) -> None:
+        sink = self._files.create(file, incoming.nbytes)
+        buffer = memoryview(bytearray(min(incoming.nbytes, CHUNK_NBYTES)))
+        pieces = [(incoming.key, None)]
+        timeout_s = self._ticket.stall_timeout_s
+        try:
+            with contextlib.closing(
+                Reader(incoming.host, incoming.endpoint, pieces, timeout_s)
+            ) as reader:
+                for offset in range(0, incoming.nbytes, CHUNK_NBYTES):
+                    self._go_on(file)
+                    chunk = buffer[: incoming.nbytes - offset]
+                    reader.receive_into(chunk)
+                    sink.write(chunk)
+                    self._count(len(chunk))
+            sink.close()
+        except HostLostError as error:
+            sink.abort()
+            raise SaveError(self._host, f"copying {file}", error.problem) from None
+        except BaseException:
+            sink.abort()
+            raise
+
+    def _go_on(self, file: str) -> None:
+        if self._cancelled.is_set():
+            raise SaveError(self._host, f"writing {file}", "the save was given up")
 
     def _open_storage(self) -> Storage:
         epoch = self._ticket.epoch

@@ -34,7 +34,8 @@ Piece = tuple[str, Box | None]
 """(key, box) of an array, whose elements travel in row-major order; None: all there is."""
 
 Find = Callable[[str, Box | None], Iterable[Buffer]]
-"""The bytes of a piece, in chunks that are valid until the next. Raises KeyError at once."""
+"""The bytes of a piece, in chunks that are valid until the next. Raises KeyError at once, and
+OSError if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,15 @@ class Server:
             (length,) = struct.unpack(">I", _receive(connection, 4))
             if length > _MAX_REQUEST_NBYTES:
                 return
+            wanted = json.loads(_receive(connection, length))
             try:
                 pieces = [
                     self._find(key, None if box is None else Box(*map(tuple, box)))
-                    for key, box in json.loads(_receive(connection, length))
+                    for key, box in wanted
                 ]
-            except KeyError as error:
-                text = f"no array {error.args[0]!r} in this save".encode()
+            except (KeyError, OSError) as error:
+                missing = f"no array {error.args[0]!r} in this save"
+                text = (missing if isinstance(error, KeyError) else str(error)).encode()
                 connection.sendall(_REFUSED + struct.pack(">I", len(text)) + text)
                 return
             if connection.family == socket.AF_UNIX:  # TCP finds its own size

@@ -1,6 +1,6 @@
 """A traced function as a `FunctionDef`.
 
-    arguments    the tensors, then a handle for each resource that is read
+    arguments    the tensors, then a handle for each resource that is read, and assets' paths
     nodes        in the order of the trace; a read becomes what its policy makes of it (`reads`)
     ret          each output: an argument's name, or `node:argument of the op:number in it`
     control_ret  nodes that must run though nothing needs their outputs
@@ -17,13 +17,12 @@ from dsave.functions.table import OPS
 from dsave.proto.graph_pb2 import FunctionDef
 from dsave.savedmodel.nodes import (
     Names,
-    add_handle_argument,
     add_node,
     node_name,
     set_shape,
 )
 from dsave.savedmodel.reads import Readings, add_read
-from dsave.savedmodel.resources import Resource
+from dsave.savedmodel.resources import Resource, add_capture
 
 Stack = tuple[Frame, ...]
 """The user's calls that made a node, oldest first."""
@@ -54,7 +53,7 @@ def set_function(
     handles = {resource: "" for reading in readings for resource in reading.resources}
     for resource in list(handles):
         argument = handles[resource] = names.unique(argument_name(resource.node))
-        add_handle_argument(function, argument, resource.dtype, resource.box.lengths)
+        add_capture(function, argument, resource)
     set_input_shapes(function, [spec.shape for spec in graph.arguments], len(handles))
 
     def reference(output: Output) -> str:

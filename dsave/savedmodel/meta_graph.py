@@ -1,8 +1,9 @@
 """Everything that a SavedModel says about a model: `saved_model.pb` and the object graph.
 
-    graph_def           variables, calls of signatures, of save and of restore; all functions
+    graph_def           variables, assets; calls of signatures, of save and restore; functions
     saver_def           how sessions restore
-    signature_def       each signature, and the init op, which has nothing to do
+    asset_file_def      the files of assets, and where loaders say what their paths are
+    signature_def       each signature, and the init op, which remembers the paths of assets
     collection_def      the init op once more, for older loaders
     object_graph_def    how Python restores
     meta_info_def       tags, aliases of functions
@@ -12,13 +13,16 @@ Format: tensorflow/core/protobuf/{saved_model,meta_graph}.proto. Equal models gi
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.functions.function import ConcreteFunction, Function
+from dsave.model.asset import Asset
 from dsave.model.trackable import ObjectGraph
 from dsave.options import SaveOptions
 from dsave.proto.graph_pb2 import GraphDef
 from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
+from dsave.savedmodel.assets import add_asset
 from dsave.savedmodel.components import ComponentNode, expanded, zeros_nbytes
 from dsave.savedmodel.debug_info import build_debug_info
 from dsave.savedmodel.debug_stripper import strip_debug_ops
@@ -73,10 +77,12 @@ def build_saved_model(
     options: SaveOptions,
     signatures: object = None,
     caller: Stack = (),
+    asset_names: Mapping[Asset, str] = MappingProxyType({}),
 ) -> Metadata:
     """The metadata of a model, its functions and signatures, as the options want it.
 
     `caller` is the user's call of the save, which made what no function of the user's made.
+    `asset_names` are the names of the assets' files in the directory `assets`.
 
     Raises:
         ModelError, TraceError: a function or a signature cannot be saved.
@@ -94,8 +100,12 @@ def build_saved_model(
     main.versions.min_consumer = _GRAPH_MIN_CONSUMER
     names = Names()
     variables = _add_variables(main, names, graph, components, options)
+    assets = [
+        add_asset(meta_graph, names, node_id, asset, asset_names[asset])
+        for node_id, asset in graph.assets()
+    ]
     objects = meta_graph.object_graph_def
-    library = Library(main.library, objects.concrete_functions, Readings(variables))
+    library = Library(main.library, objects.concrete_functions, Readings(variables, assets))
     added = {
         signature.key: (
             signature,
@@ -109,7 +119,7 @@ def build_saved_model(
     for name, alias in _aliases(options.function_aliases or {}, library):
         meta_graph.meta_info_def.function_aliases[name] = alias
     _check_namespaces(main, options.namespace_whitelist or ())
-    _add_init_op(meta_graph, names)
+    _add_init_op(meta_graph, names, [f"^{asset.initializer}" for asset in assets])
     if not options.experimental_skip_saver:
         meta_graph.saver_def.CopyFrom(add_saver(main, names, variables, object_graph))
     if options.experimental_debug_stripper:
@@ -189,9 +199,9 @@ def _check_namespaces(main: GraphDef, allowed: Iterable[str]) -> None:
         )
 
 
-def _add_init_op(meta_graph: MetaGraphDef, names: Names) -> None:
+def _add_init_op(meta_graph: MetaGraphDef, names: Names, after: Iterable[str]) -> None:
     node = names.unique("NoOp")
-    add_node(meta_graph.graph_def.node, node, "NoOp")
+    add_node(meta_graph.graph_def.node, node, "NoOp", after)
     meta_graph.collection_def[_MAIN_OP].node_list.value.append(node)
     output = meta_graph.signature_def[INIT_OP].outputs[INIT_OP]
     output.name = node

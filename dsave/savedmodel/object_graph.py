@@ -61,12 +61,14 @@ def set_saved_object_graph(
 ) -> None:
     """Say what every object is; of variables also, as the policy says, devices and components.
 
-    `signatures` are those in the library, each with the name of its function there.
+    `signatures` are those in the library, each with the name of its function there. Assets are
+    described in the order of their nodes.
 
     Raises:
         ModelError, TraceError: a function cannot be saved.
     """
     parts = {node.node_id: node for node in components}
+    assets = {node_id: number for number, (node_id, _) in enumerate(graph.assets())}
     for node_id, node in enumerate(graph.nodes):
         saved = proto.nodes.add()
         _add_children(saved, node)
@@ -74,6 +76,9 @@ def set_saved_object_graph(
             _describe_component(saved.variable, parts[node_id])
         elif isinstance(node.value, Variable) and node.value.dtype.variable:
             _describe(saved.variable, node.value, policy)
+        elif node_id in assets:
+            saved.asset.SetInParent()  # or the first, number 0, would be none
+            saved.asset.asset_file_def_index = assets[node_id]
         elif isinstance(node.value, Function):
             concrete = concrete_functions_of(node.value)
             saved.function.concrete_functions.extend(library[each].name for each in concrete)

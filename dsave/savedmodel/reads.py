@@ -22,16 +22,16 @@ from functools import cached_property
 import numpy as np
 
 from dsave.errors import ModelError
-from dsave.functions.graph import READ
+from dsave.functions.graph import READ, Capture
+from dsave.model.asset import Asset
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
 from dsave.model.variable import (
     Aggregation,
-    Component,
     ShardedVariable,
     SyncOnReadVariable,
-    Variable,
 )
+from dsave.savedmodel.assets import GraphAsset
 from dsave.savedmodel.nodes import Names, Nodes, add_const, add_node
 from dsave.savedmodel.resources import GraphVariable, Resource
 
@@ -50,25 +50,30 @@ class Reading:
 
 
 class Readings:
-    """How each variable of a model is read, and each of its components."""
+    """How each variable of a model is read, each of its components, and each asset."""
 
-    def __init__(self, variables: Sequence[GraphVariable]) -> None:
+    def __init__(
+        self, variables: Sequence[GraphVariable], assets: Sequence[GraphAsset] = ()
+    ) -> None:
         self._variables = variables
+        self._assets = assets
 
     @cached_property
-    def _found(self) -> dict[Variable | Component, Reading]:
-        found: dict[Variable | Component, Reading] = {}
+    def _found(self) -> dict[Capture, Reading]:
+        found: dict[Capture, Reading] = {
+            asset.asset: Reading((asset.resource,)) for asset in self._assets
+        }
         for variable in self._variables:
             found[variable.variable] = worth(variable)
             for place, component in enumerate(variable.variable.components):
                 found[component] = _component(variable, place)
         return found
 
-    def of(self, capture: Variable | Component, function: str) -> Reading:
+    def of(self, capture: Capture, function: str) -> Reading:
         """How `function` reads what it captured.
 
         Raises:
-            ModelError: the graph has no such variable.
+            ModelError: the graph has no such variable or asset.
         """
         found = self._found.get(capture)
         if found is not None:
@@ -77,7 +82,8 @@ class Readings:
             problem = "is not part of the model; make it an attribute of it"
         else:
             problem = f"is {capture.dtype}, of which TensorFlow has no variables"
-        raise ModelError(f"function {function}", f"the variable {capture.name!r} {problem}")
+        kind = "asset" if isinstance(capture, Asset) else "variable"
+        raise ModelError(f"function {function}", f"the {kind} {capture.name!r} {problem}")
 
 
 def worth(variable: GraphVariable) -> Reading:
@@ -114,6 +120,8 @@ def add_read(
     dtype = reading.resources[0].dtype
 
     def read(resource: Resource, wanted: str) -> str:
+        if resource.by_value:
+            return handle_of(resource)
         node = names.unique(wanted)
         add_node(nodes, node, READ, (handle_of(resource),), dtype=dtype)
         return f"{node}:value:0"

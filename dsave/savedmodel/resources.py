@@ -15,15 +15,25 @@ from dsave.model.dtype import DType
 from dsave.model.slices import Box
 from dsave.model.variable import Variable
 from dsave.options import VariablePolicy
+from dsave.proto.graph_pb2 import FunctionDef
 from dsave.savedmodel.components import ComponentNode
-from dsave.savedmodel.nodes import Names, Nodes, add_node, node_name
+from dsave.savedmodel.nodes import (
+    RESOURCE,
+    Names,
+    Nodes,
+    add_argument,
+    add_handle_argument,
+    add_node,
+    node_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One handle: its node in the main graph, its object, its checkpoint key, what it holds.
 
-    `box` is its part of the variable.
+    `box` is its part of the variable. `by_value`: functions take the value and no handle, as
+    they do of the path of an asset; the node is then that of the value.
     """
 
     node: str
@@ -31,6 +41,12 @@ class Resource:
     key: str
     dtype: DType
     box: Box
+    by_value: bool = False
+
+    @property
+    def argument_type(self) -> int:
+        """The `DataType` of what functions take."""
+        return self.dtype.number if self.by_value else RESOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,14 @@ class GraphVariable:
 
     variable: Variable
     resources: tuple[Resource, ...]
+
+
+def add_capture(function: FunctionDef, name: str, resource: Resource) -> None:
+    """Add what a function reads to its arguments."""
+    if resource.by_value:
+        add_argument(function, name, resource.dtype)
+    else:
+        add_handle_argument(function, name, resource.dtype, resource.box.lengths)
 
 
 def add_variable(

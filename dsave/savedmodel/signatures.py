@@ -25,15 +25,14 @@ from dsave.proto.saved_model_pb2 import SignatureDef, TensorInfo
 from dsave.savedmodel.function_def import argument_name, set_input_shapes
 from dsave.savedmodel.library import Library, LibraryFunction
 from dsave.savedmodel.nodes import (
-    RESOURCE,
     Names,
     Nodes,
-    add_handle_argument,
     add_node,
     function_attr,
     set_shape,
     types_attr,
 )
+from dsave.savedmodel.resources import Resource, add_capture
 from dsave.savedmodel.structured import input_signature_of
 
 INIT_OP = "__saved_model_init_op"
@@ -100,7 +99,8 @@ def add_signature(
     call = names.unique(_CALL)
     inputs = [*placeholders, *(resource.node for resource in function.captures)]
     outputs = [spec for _, spec in results]
-    _add_call(graph.node, call, wrapper, inputs, [spec for _, spec in specs], outputs)
+    types = _types([spec for _, spec in specs], function.captures)
+    _add_call(graph.node, call, wrapper, inputs, types, outputs)
     for place, (name, spec) in enumerate(results):
         _set_info(proto.outputs[name], f"{call}:{place}", spec)
     proto.method_name = _METHOD
@@ -122,7 +122,7 @@ def _add_wrapper(library: Library, signature: Signature, function: LibraryFuncti
     handles = []
     for resource in function.captures:
         handles.append(names.unique(argument_name(resource.node)))
-        add_handle_argument(proto, handles[-1], resource.dtype, resource.box.lengths)
+        add_capture(proto, handles[-1], resource)
     set_input_shapes(
         proto, [_input(function, place).shape for _, place in signature.inputs], len(handles)
     )
@@ -132,7 +132,7 @@ def _add_wrapper(library: Library, signature: Signature, function: LibraryFuncti
         call,
         function.name,
         [*(arguments[place] for place in range(len(arguments))), *handles],
-        function.graph.arguments,
+        _types(function.graph.arguments, function.captures),
         [_output(function, place) for place in range(len(function.graph.outputs))],
     )
     for name, place in signature.outputs:
@@ -151,11 +151,10 @@ def _add_call(
     node: str,
     function: str,
     inputs: Sequence[str],
-    arguments: Sequence[TensorSpec],
+    types: AttrValue,
     outputs: Sequence[TensorSpec],
 ) -> None:
-    """Call a function of tensors, then handles."""
-    handles = len(inputs) - len(arguments)
+    """Call a function of inputs of these types."""
     shapes = AttrValue()
     shapes.list.SetInParent()
     for spec in outputs:
@@ -165,11 +164,17 @@ def _add_call(
         node,
         _CALL,
         inputs,
-        Tin=types_attr([*(spec.dtype.number for spec in arguments), *[RESOURCE] * handles]),
+        Tin=types,
         Tout=types_attr(spec.dtype.number for spec in outputs),
         f=function_attr(function),
         _output_shapes=shapes,
     )
+
+
+def _types(arguments: Sequence[TensorSpec], captures: Sequence[Resource]) -> AttrValue:
+    """The types of tensors, then of what is captured."""
+    tensors = [spec.dtype.number for spec in arguments]
+    return types_attr([*tensors, *(resource.argument_type for resource in captures)])
 
 
 def _set_info(info: TensorInfo, tensor: str, spec: TensorSpec) -> None:

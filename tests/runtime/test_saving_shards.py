@@ -127,6 +127,24 @@ def test_slices_of_distributed_variables_are_read_back_as_one(
         np.testing.assert_array_equal(checkpoint[f"n/{KEY}"][...], expected["n"])
 
 
+def test_components_of_expanded_variables_are_read_from_the_slices(
+    pair, distributed, tmp_path, tf
+):
+    model, expected = distributed
+    options = dsave.SaveOptions(
+        experimental_sharding_callback=dsave.MaxShardSizePolicy(100),
+        experimental_variable_policy="expand_distributed_variables",
+    )
+    dsave.save(model, tmp_path / "e", options=options, cluster=pair)
+    loaded = tf.saved_model.load(str(tmp_path / "e"))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(getattr(loaded, name).numpy(), value)
+    parts = [getattr(loaded._components, f"e/part_{n}").numpy() for n in range(4)]
+    np.testing.assert_array_equal(np.concatenate(parts), expected["e"])
+    replica = getattr(loaded._components, "m/replica_3").numpy()
+    np.testing.assert_array_equal(replica, expected["m"])
+
+
 def test_the_callback_is_called_once_for_each_host_with_what_it_gives(
     pair, distributed, tmp_path
 ):

@@ -1,0 +1,55 @@
+"""Assets in the main graph: a variable for the path of each, which loaders fill in.
+
+    Placeholder        asset_path_initializer, to which loaders feed `DIR/assets/FILE`
+    VarHandleOp        asset_path, assigned from it when the graph is initialized
+    ReadVariableOp     the path, for functions that want it
+
+TensorFlow's Python does without them: it gives functions the path itself, so they take a string
+where others take a variable's handle. Source: `_process_asset`,
+tensorflow/python/saved_model/save.py.
+"""
+
+from dataclasses import dataclass
+
+from dsave.model.asset import Asset
+from dsave.model.dtype import STRING
+from dsave.model.slices import Box
+from dsave.proto.saved_model_pb2 import MetaGraphDef
+from dsave.savedmodel.nodes import Names, add_node
+from dsave.savedmodel.resources import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAsset:
+    """An asset, what functions take of it, and the node that must have run before."""
+
+    asset: Asset
+    resource: Resource
+    initializer: str
+
+
+def add_asset(
+    meta_graph: MetaGraphDef, names: Names, node_id: int, asset: Asset, file: str
+) -> GraphAsset:
+    """Add an asset, whose file in the directory `assets` is `file`, to the main graph."""
+    nodes = meta_graph.graph_def.node
+    fed = names.unique("asset_path_initializer")
+    add_node(nodes, fed, "Placeholder", dtype=STRING, shape=())
+    handle = names.unique("asset_path")
+    add_node(
+        nodes,
+        handle,
+        "VarHandleOp",
+        dtype=STRING,
+        shape=(),
+        shared_name=handle.encode(),
+        debug_name=f"{handle}/".encode(),
+    )
+    assign = names.unique(f"{handle}/Assign")
+    add_node(nodes, assign, "AssignVariableOp", (handle, fed), dtype=STRING)
+    read = names.unique(f"{handle}/Read/ReadVariableOp")
+    add_node(nodes, read, "ReadVariableOp", (handle,), dtype=STRING)
+    described = meta_graph.asset_file_def.add(filename=file)
+    described.tensor_info.name = f"{fed}:0"
+    path = Resource(read, node_id, "", STRING, Box.whole(()), by_value=True)
+    return GraphAsset(asset, path, assign)
