@@ -403,7 +403,8 @@ def test_an_object_graph_that_is_gone_is_named(copy):
         ),
     ],
 )
-def test_what_cannot_be_done_is_refused(saved, arguments, error, named):
+def test_what_cannot_be_done_is_refused(saved, arguments, error, named, monkeypatch):
+    monkeypatch.setattr("dsave.runtime.cluster._active", [])  # other tests leave theirs open
     with pytest.raises(error, match=named):
         dsave.load(saved, **arguments)
 
