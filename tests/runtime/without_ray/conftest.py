@@ -28,6 +28,7 @@ class Cluster:
 
     hosts = HOSTS
     devices = tuple(f"{host}/device:CPU:0" for host in HOSTS)
+    own_address = "127.0.0.1"
 
     def __init__(self, root, *, shared):
         self.roots = {host: root / ("all" if shared else host[-1]) for host in HOSTS}
