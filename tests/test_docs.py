@@ -2,7 +2,7 @@
 
 - the reader in format.md reads what dsave wrote, from an index of any number of blocks
 - the index that format.md takes apart is what dsave writes, byte for byte, and so is the rest
-- README's Python runs as it stands, and what it saves shows as README says
+- README's Python runs as it stands, and what it saves shows as README says, and is served so
 - design.md's way to gather host-local directories makes one whole SavedModel of them
 - README's cluster config is one; links lead somewhere; the modules that design.md names exist
 """
@@ -10,6 +10,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -115,28 +116,52 @@ def test_other_bytes_in_the_format_are_what_dsave_writes():
     assert bytes.fromhex("08 03 1a 02 08 01") in build_index([], 3)
 
 
-@pytest.mark.ray
-@pytest.mark.hosts
-def test_the_python_of_the_readme_runs_and_saves_what_it_shows(tmp_path):
-    program = "\n".join(fenced(README, "python")) + "\nprint(path)\n"
+@pytest.fixture(scope="module")
+def readme_ran(tmp_path_factory):
+    """The directories that README's Python saved to: for its `show`, and to be served."""
+    program = "\n".join(fenced(README, "python")) + "\nprint(path)\nprint(served)\n"
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=ROOT,
         # Ray makes sockets below its directory, and their names must be short.
-        env={"RAY_TMPDIR": "/tmp", **os.environ, "TMPDIR": str(tmp_path)},
+        env={"RAY_TMPDIR": "/tmp", **os.environ, "TMPDIR": str(tmp_path_factory.mktemp("r"))},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    path = ran.stdout.splitlines()[-1]
+    return ran.stdout.splitlines()[-2:]
+
+
+@pytest.mark.ray
+@pytest.mark.hosts
+def test_the_python_of_the_readme_runs_and_saves_what_it_shows(readme_ran):
     shown = subprocess.run(
-        [sys.executable, "-m", "dsave", "show", path],
+        [sys.executable, "-m", "dsave", "show", readme_ran[0]],
         capture_output=True,
         text=True,
         check=True,
     )
     assert shown.stdout.splitlines()[1:] == named(README, "show").splitlines()[1:]
+
+
+@pytest.mark.ray
+@pytest.mark.hosts
+@pytest.mark.tf
+def test_the_command_of_the_readme_serves_what_its_python_saved(readme_ran):
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("saved_model_cli comes with TensorFlow")
+    command, _, output = named(README, "saved_model_cli").partition("\n")
+    program, *arguments = shlex.split(command.removeprefix("$ "))
+    arguments[arguments.index("/tmp/served")] = readme_ran[1]
+    served = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert served.returncode == 0, served.stderr
+    assert served.stdout == output
 
 
 @pytest.mark.ray
@@ -171,6 +196,7 @@ def test_the_cluster_config_of_the_readme_is_one():
 @pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/format.md"])
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text("utf-8")
+    text = re.sub("^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     assert links
     for link in links:
