@@ -32,6 +32,7 @@ from dsave.runtime.host_load import View
 from dsave.runtime.load_hosts import LoadHosts
 from dsave.runtime.loaded import LoadedModel, LoadedVariable
 from dsave.runtime.source import open_source
+from dsave.savedmodel.assets import read_assets
 from dsave.savedmodel.read_functions import read_functions
 from dsave.savedmodel.read_tree import parse_saved_model, read_tree
 from dsave.savedmodel.revive import revive
@@ -139,10 +140,11 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
     for number, variable in tree.components.items():
         component = LoadedVariable(variable, checkpoint[variable.key])
         local[number] = partial(np.asarray, component)
-    functions = read_functions(meta_graph, tree, local, file)
+    assets = read_assets(meta_graph, tree, path, file)
+    functions = read_functions(meta_graph, tree, local, assets, file)
     root.signatures = functions.signatures
     root.note(*functions.notes)
-    revive(tree, root, {**leaves, **functions.by_node}, file)
+    revive(tree, root, {**leaves, **assets, **functions.by_node}, file)
     return root
 
 
@@ -166,12 +168,13 @@ def _load_on(
         index = read_index(metadata.index, index_file)
         meta_graph = parse_saved_model(metadata.saved_model, file)
         tree = read_tree(meta_graph, metadata.object_graph, index.entries, file)
+        assets = read_assets(meta_graph, tree, path, file)
         notes = _missing(tree, path, options)
         stored = tree.variables()
         if into is None:
             soft = options.soft_device_placement
             bound, moved = bind_new(cluster, stored, placement, file, soft=soft)
-            functions = read_functions(meta_graph, tree, reads(tree, bound), file)
+            functions = read_functions(meta_graph, tree, reads(tree, bound), assets, file)
             notes += [*map(str, moved), *functions.notes]
         else:
             partial = options.allow_partial_checkpoint
@@ -194,7 +197,7 @@ def _load_on(
     root = LoadedModel()
     root.note(*notes)
     root.signatures = functions.signatures
-    revive(tree, root, {**bound, **functions.by_node}, file)
+    revive(tree, root, {**bound, **assets, **functions.by_node}, file)
     return root
 
 

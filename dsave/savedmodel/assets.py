@@ -11,12 +11,15 @@ tensorflow/python/saved_model/save.py.
 
 from dataclasses import dataclass
 
+from dsave.errors import CorruptionError
+from dsave.format.naming import ASSETS_DIRECTORY
 from dsave.model.asset import Asset
 from dsave.model.dtype import STRING
 from dsave.model.slices import Box
 from dsave.proto.saved_model_pb2 import MetaGraphDef
 from dsave.savedmodel.nodes import Names, add_node
 from dsave.savedmodel.resources import Resource
+from dsave.savedmodel.tree import Kind, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,24 @@ def add_asset(
     described.tensor_info.name = f"{fed}:0"
     path = Resource(read, node_id, "", STRING, Box.whole(()), by_value=True)
     return GraphAsset(asset, path, assign)
+
+
+def read_assets(
+    meta_graph: MetaGraphDef, tree: Tree, directory: str, file: str
+) -> dict[int, Asset]:
+    """The assets of a SavedModel in this directory, by node id; `file` names it in errors.
+
+    Raises:
+        CorruptionError: an asset has no file, or one elsewhere.
+    """
+    assets: dict[int, Asset] = {}
+    for number, node in enumerate(tree.nodes):
+        if node.kind is Kind.ASSET:
+            index = meta_graph.object_graph_def.nodes[number].asset.asset_file_def_index
+            if not 0 <= index < len(meta_graph.asset_file_def):
+                raise CorruptionError(file, "", f"object {number} is an asset without a file")
+            name = meta_graph.asset_file_def[index].filename
+            if not name or "/" in name or name == "..":
+                raise CorruptionError(file, name, "the file of an asset is in no directory")
+            assets[number] = Asset(f"{directory}/{ASSETS_DIRECTORY}/{name}")
+    return assets

@@ -23,6 +23,8 @@ from dsave.functions.arguments import fitted, fitting_value
 from dsave.functions.function import ConcreteFunction, Function
 from dsave.functions.graph import Array, TensorSpec
 from dsave.functions.structure import flatten, mapped
+from dsave.model.asset import Asset
+from dsave.model.readable import value_of
 from dsave.proto.object_graph_pb2 import FunctionSpec, SavedFunction
 from dsave.proto.saved_model_pb2 import MetaGraphDef
 from dsave.savedmodel.interpreter import Argument, Handle, Interpreter
@@ -47,16 +49,20 @@ class Functions:
 
 
 def read_functions(
-    meta_graph: MetaGraphDef, tree: Tree, reads: Mapping[int, Callable[[], Any]], file: str
+    meta_graph: MetaGraphDef,
+    tree: Tree,
+    reads: Mapping[int, Callable[[], Any]],
+    assets: Mapping[int, Asset],
+    file: str,
 ) -> Functions:
     """The functions of a graph whose variables, by node id, are read by `reads`.
 
-    `file` names the SavedModel in errors.
+    `assets` are by node id too. `file` names the SavedModel in errors.
 
     Raises:
         CorruptionError: a function contradicts itself.
     """
-    return _Reading(meta_graph, reads, file).all(tree)
+    return _Reading(meta_graph, reads, assets, file).all(tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class _Body:
     name: str
     inputs: Any
     outputs: Any
-    captures: tuple[Argument, ...]
+    captures: tuple[Argument | Asset, ...]
     interpreter: Interpreter
 
     def fits(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
@@ -88,7 +94,8 @@ class _Body:
         """The results for arguments that fit."""
         leaves = zip(flatten(self.inputs), flatten(taken), strict=True)
         tensors: list[Any] = [value for spec, value in leaves if isinstance(spec, TensorSpec)]
-        results = iter(self.interpreter.run(self.name, [*tensors, *self.captures]))
+        arguments = [*tensors, *map(value_of, self.captures)]
+        results = iter(self.interpreter.run(self.name, arguments))
         return mapped(
             lambda leaf: next(results) if isinstance(leaf, TensorSpec) else leaf, self.outputs
         )
@@ -96,14 +103,19 @@ class _Body:
 
 class _Reading:
     def __init__(
-        self, meta_graph: MetaGraphDef, reads: Mapping[int, Callable[[], Any]], file: str
+        self,
+        meta_graph: MetaGraphDef,
+        reads: Mapping[int, Callable[[], Any]],
+        assets: Mapping[int, Asset],
+        file: str,
     ) -> None:
         self._meta_graph = meta_graph
         self._objects = meta_graph.object_graph_def
         self._file = file
         self._interpreter = Interpreter(meta_graph.graph_def.library, file)
-        self._captures: dict[int, Argument] = {
-            number: Handle(read) for number, read in reads.items()
+        self._captures: dict[int, Argument | Asset] = {
+            **{number: Handle(read) for number, read in reads.items()},
+            **assets,
         }
         self._constants = {
             node.name: node for node in meta_graph.graph_def.node if node.op == "Const"
@@ -199,7 +211,7 @@ class _Reading:
             )
         return _Body(name, inputs, outputs, captures, self._interpreter)
 
-    def _capture(self, number: int, function: str) -> Argument:
+    def _capture(self, number: int, function: str) -> Argument | Asset:
         if number not in self._captures:
             known = 0 <= number < len(self._objects.nodes)
             saved = self._objects.nodes[number] if known else None

@@ -35,6 +35,8 @@ _COMPONENTS = "_components"
 
 _SLOTS = "slots"
 
+_LEAVES = (Kind.FUNCTION, Kind.CONCRETE_FUNCTION, Kind.ASSET)
+
 
 def parse_saved_model(data: bytes, file: str) -> MetaGraphDef:
     """The first graph of a serialized SavedModel; `file` names it in errors.
@@ -167,7 +169,7 @@ class _Walk:
         if kind is Kind.VARIABLE or (kind is Kind.MODULE and self._value_key(number)):
             variable = self._variable(number)
             return TreeNode(Kind.OTHER if variable is None else Kind.VARIABLE, (), variable)
-        if kind in {Kind.FUNCTION, Kind.CONCRETE_FUNCTION, Kind.OTHER}:
+        if kind in _LEAVES or kind is Kind.OTHER:
             return TreeNode(kind, ())
         children = [
             (child.local_name, self._checked(child.node_id, self._saved, child.local_name))
@@ -292,7 +294,7 @@ def _kind(saved: SavedObject) -> Kind:
             kind.value: kind for kind in (Kind.LIST, Kind.TUPLE, Kind.DICT)
         }
         return kinds.get(identifier, Kind.MODULE)
-    leaves = {k.value: k for k in (Kind.VARIABLE, Kind.FUNCTION, Kind.CONCRETE_FUNCTION)}
+    leaves = {kind.value: kind for kind in (Kind.VARIABLE, *_LEAVES)}
     return leaves.get(what or "", Kind.OTHER)
 
 

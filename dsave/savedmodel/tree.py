@@ -18,6 +18,7 @@ class Kind(enum.Enum):
     VARIABLE = "variable"
     FUNCTION = "function"
     CONCRETE_FUNCTION = "bare_concrete_function"
+    ASSET = "asset"
     OTHER = "other"
 
 

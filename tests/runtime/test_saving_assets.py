@@ -3,7 +3,8 @@
 Claims: the file of an asset is copied into the directory of each host, or into that of the io
 device, whatever its size, in little memory; TensorFlow's Python, its sessions, its command line
 and its C++ find it, wherever the directory was moved, as objects and in functions; a file that
-is missing or that changes leaves nothing behind; a save removes assets of the one it replaces.
+is missing or that changes leaves nothing behind; a save removes assets of the one it replaces;
+dsave loads assets, those that TensorFlow saved too, and saves them again.
 """
 
 import os
@@ -184,3 +185,44 @@ def test_a_large_file_needs_little_memory(pair, tmp_path):
     assert max(result.peak_bytes.values()) < 24 << 20
     with path.open("rb") as one, (tmp_path / "e" / "assets" / "large").open("rb") as other:
         assert all(one.read(1 << 20) == other.read(1 << 20) for _ in range(1 + (size >> 20)))
+
+
+@pytest.mark.parametrize("onto", ["here", "cluster"])
+def test_what_was_loaded_has_its_files_and_can_be_saved_again(pair, model, tmp_path, tf, onto):
+    save(pair, model, tmp_path / "e")
+    loaded = dsave.load(tmp_path / "e", pair if onto == "cluster" else None)
+    copy = tmp_path / "e" / "assets" / "words.txt"
+    assert [loaded.words.path, loaded.more[1].path] == [str(copy)] * 2
+    assert loaded.path().tolist() == [str(copy).encode()]
+    if onto == "cluster":
+        dsave.save(loaded, tmp_path / "again", cluster=pair)
+        assert files(tmp_path / "again") == {"words.txt": WORDS, "words.txt_1": OTHERS}
+        found = tf.saved_model.load(str(tmp_path / "again")).path().numpy()
+        assert found.tolist() == [str(tmp_path / "again" / "assets" / "words.txt").encode()]
+
+
+def test_assets_that_tensorflow_saved_are_loaded(model, tmp_path, tf):
+    theirs = tf.Module()
+    theirs.words = tf.saved_model.Asset(str(tmp_path / "b" / "words.txt"))
+    theirs.path = tf.function(lambda: theirs.words.asset_path, input_signature=[])
+    tf.saved_model.save(theirs, str(tmp_path / "e"))
+    loaded = dsave.load(tmp_path / "e")
+    copy = str(tmp_path / "e" / "assets" / "words.txt")
+    assert (loaded.words.path, loaded.path().tolist()) == (copy, copy.encode())
+
+
+@pytest.mark.parametrize("name", ["", "..", "../words.txt", "/etc/hostname"])
+def test_files_outside_of_the_directory_are_none_of_the_model(pair, model, tmp_path, name):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    save(pair, model, tmp_path / "e")
+    path = tmp_path / "e" / "saved_model.pb"
+    stored = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    stored.meta_graphs[0].asset_file_def[0].filename = name
+    path.write_bytes(stored.SerializeToString())
+    with pytest.raises(dsave.CorruptionError, match="the file of an asset is in no directory"):
+        dsave.load(tmp_path / "e")
+    del stored.meta_graphs[0].asset_file_def[:]
+    path.write_bytes(stored.SerializeToString())
+    with pytest.raises(dsave.CorruptionError, match="an asset without a file"):
+        dsave.load(tmp_path / "e")
