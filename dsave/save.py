@@ -141,6 +141,10 @@ def save(
         try:
             with ProgressBars(plan, show=progress) as bars:
                 coordinator.run(lambda: bars.update(coordinator.progress()))
+        except BaseException:
+            if not coordinator.begun:
+                participants.discard()
+            raise
         finally:
             served.close()
             ended = participants.end(coordinator.lost)

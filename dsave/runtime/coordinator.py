@@ -86,6 +86,7 @@ class Coordinator:
         # Not the thread's own end: a join that is interrupted takes a thread for dead
         # (https://github.com/python/cpython/issues/90882, Python up to 3.12).
         self._over = threading.Event()
+        self._begun = threading.Lock()
         self._listened_at = now = time.monotonic()
         hosts = [host for disk in plan.disks for host in disk.hosts]
         hosts += [host for shard in plan.shards for host in shard.source_hosts]
@@ -107,7 +108,12 @@ class Coordinator:
                 The second one does not wait for what was written to be removed.
         """
         # In a thread of its own: an interrupt must not come between a command and the log.
-        threading.Thread(target=self._carry_out, name="dsave-coordinate", daemon=True).start()
+        worker = threading.Thread(target=self._carry_out, name="dsave-coordinate", daemon=True)
+        try:
+            worker.start()
+        except BaseException as interruption:
+            self._interruption = interruption
+            self._carry_out()  # here, unless the thread has begun to
         over = False
         while not over:
             try:
@@ -123,7 +129,14 @@ class Coordinator:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def begun(self) -> bool:
+        """Whether `run` cleans up after itself; before that, the caller must."""
+        return self._begun.locked()
+
     def _carry_out(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
         try:
             log = self._ended_log()
             self.lost = log.lost

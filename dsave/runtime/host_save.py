@@ -90,6 +90,7 @@ class HostSave:
         self._nbytes = 0
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
+        self._beginning = threading.Lock()
         self._server: Server | None = None
         self._storage: Storage | None = None
         self._snapshot = Snapshot(arrays)
@@ -97,12 +98,14 @@ class HostSave:
     def begin(self, *, stores: bool) -> Found:
         """Tell what the plan needs; with `stores`, see that the directory can be written."""
         free = None
-        if stores:
-            self._storage = self._open_storage()
-            free = self._storage.begin(marker_of(self._host))
-            if self._cancelled.is_set():  # it took so long that nobody waits for it any more
-                self._storage.discard(())
-                self._storage.end()
+        with self._beginning:
+            if stores and not self._cancelled.is_set():
+                self._storage = self._open_storage()
+                free = self._storage.begin(marker_of(self._host))
+            if self._cancelled.is_set():  # it came so late that nobody waits for it any more
+                if self._storage is not None:
+                    self._storage.discard(())
+                    self._storage.end()
                 raise SaveError(self._host, "taking a snapshot", "the save was given up")
         return Found(self._snapshot.string_nbytes(), free)
 
@@ -173,8 +176,10 @@ class HostSave:
 
     def discard(self, files: Collection[str]) -> None:
         """Remove what was written."""
-        if self._storage is not None:
-            self._storage.discard(files)
+        self.cancel()
+        with self._beginning:  # or what is being made now would stay
+            if self._storage is not None:
+                self._storage.discard(files)
 
     def cancel(self) -> None:
         """Make writes that are under way fail at their next chunk."""

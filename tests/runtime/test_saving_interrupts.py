@@ -1,14 +1,17 @@
 """The calling process is interrupted, or dies, in mid-save.
 
-Claims: Ctrl-C ends a save within seconds in KeyboardInterrupt, with nothing left behind; what
-was in the directory stays to the byte; after a kill that nothing can catch the directory
-stays as well, the hosts end, and the next save removes what was left.
+Claims: Ctrl-C ends a save within seconds in KeyboardInterrupt; whenever it comes nothing is
+left behind, on disks or on hosts, and what was in the directory stays to the byte unless the
+save is committed; after a kill that nothing can catch the directory stays as well, the hosts
+end, and the next save removes what was left.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -88,12 +91,58 @@ def names(directory):
 def test_an_interrupt_ends_a_save_at_once_and_leaves_nothing(directory, signalled, see):
     before = see.tree(directory)
     code, output, errors, seconds = signalled(signal.SIGINT)
-    assert output == "interrupted\n"
-    assert "KeyboardInterrupt" in errors
+    assert (output, "KeyboardInterrupt" in errors) == ("interrupted\n", True), errors
     assert code != 0
     assert seconds < 15
     assert see.tree(directory) == before
     assert names(directory) == ["export"]
+
+
+def test_an_interrupt_at_any_moment_leaves_nothing(pair, directory, interrupting, see):
+    model = dsave.Module()
+    model.v = pair.mirrored_variable([2.0, 3.0])
+    model.w = pair.mirrored_variable([4.0, 5.0])
+    before = see.tree(directory)
+    interrupted = 0
+    for moment in range(40):
+        try:
+            with interrupting(after_s=moment / 1000):
+                dsave.save(model, directory, cluster=pair)
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert names(directory) == ["export"]
+        stored = see.tree(directory)
+        assert stored == before or (directory / "saved_model.pb").is_file()
+        before = stored
+    assert interrupted > 5
+    assert set(pair.run(lambda host: len(host._saves)).values()) == {0}
+
+
+@pytest.fixture
+def interrupting():
+    """Interrupts what runs in the context, but nothing after it."""
+    inside = False
+
+    def handle(*_):
+        if inside:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def interrupt(after_s):
+        nonlocal inside
+        timer = threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        inside = True
+        try:
+            yield
+        finally:
+            inside = False
+            timer.cancel()
+            timer.join()
+
+    previous = signal.signal(signal.SIGINT, handle)
+    yield interrupt
+    signal.signal(signal.SIGINT, previous)
 
 
 def test_after_a_kill_the_next_save_removes_what_was_left(pair, directory, signalled, see):
