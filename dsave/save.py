@@ -153,15 +153,17 @@ def save(
         own_nbytes = len(object_graph.payload) + zeros_nbytes(metadata.components)
         return _result(plan, coordinator.receipts, own_nbytes, heard, seconds)
 
-    return finish() if wait else SaveHandle(finish)
+    return finish() if wait else SaveHandle(finish, cluster)
 
 
 class SaveHandle:
     """A save that goes on in the background."""
 
-    def __init__(self, finish: Callable[[], SaveResult]) -> None:
+    def __init__(self, finish: Callable[[], SaveResult], cluster: Cluster) -> None:
         self._future: Future[SaveResult] = Future()
-        threading.Thread(target=self._run, args=(finish,), name="dsave-save").start()
+        thread = threading.Thread(target=self._run, args=(finish,), name="dsave-save")
+        thread.start()
+        cluster.wait_for(thread)
 
     @property
     def done(self) -> bool:
@@ -183,6 +185,7 @@ class SaveHandle:
         try:
             self._future.set_result(finish())
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            _log.error("a save in the background failed: %s", error)
             self._future.set_exception(error)
 
 

@@ -14,7 +14,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,13 @@ class Variable(Readable):
     aggregation: Aggregation = Aggregation.NONE
 
     synchronization: ClassVar[Synchronization] = Synchronization.AUTO
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: what it describes lives once, on its hosts."""
+        return self
 
     @property
     def device(self) -> str:

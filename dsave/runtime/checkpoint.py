@@ -50,6 +50,8 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
             if entry.offset + entry.nbytes > last.offset + last.nbytes:
                 self._last[entry.shard] = entry
         self._checked: set[int] = set()
+        for shard in self._last:  # a later save may take this one's place
+            source.hold(self._data_file(shard))
 
     @property
     def object_graph(self) -> bytes | None:

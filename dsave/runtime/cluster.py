@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -25,6 +26,7 @@ from dsave.model.variable import (
     SyncOnReadVariable,
     Variable,
 )
+from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 from dsave.runtime.config import load_spec
 from dsave.runtime.values import TIMEOUT_S, Values, described
@@ -57,7 +59,10 @@ class Cluster:
         self._devices = spec.devices
         self._count = itertools.count()
         self._actors = RayHosts(spec)
-        self._values = Values(self.submit, self._actors.shared)
+        self.together = threading.RLock()
+        """Held while one call is made to several hosts: all do such calls in one order."""
+        self._values = Values(self.submit, self._actors.shared, self.together)
+        self._background: list[threading.Thread] = []
         self._closed = False
         _active.append(self)
 
@@ -82,9 +87,14 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """End the hosts, and Ray if this cluster started it. Saved files stay."""
+        """End the hosts, and Ray if this cluster started it. Saved files stay.
+
+        Saves that go on in the background are waited for.
+        """
         if self._closed:
             return
+        for thread in self._background:
+            thread.join()
         self._closed = True
         _active.remove(self)
         self._actors.close()
@@ -287,18 +297,16 @@ class Cluster:
             Exception: what the step raised.
         """
         chosen = self._hosts if hosts is None else tuple(hosts)
-        for host in chosen:
-            if host not in self._hosts:
-                raise DeviceError(
-                    host, f"no such host; the cluster has {', '.join(self._hosts)}"
-                )
-        calls = {h: self.submit(h, "running a step", "call", step, args) for h in chosen}
-        return {host: call.result(timeout_s) for host, call in calls.items()}
+        self._values.free()
+        with self.together:
+            calls = {h: self.submit(h, "running a step", "call", step, args) for h in chosen}
+        return answers("running a step", calls, timeout_s, "timeout_s")
 
     def real_path(self, path: str, host: str) -> str:
         """Where a path as a host sees it lies on this machine (placement: pack)."""
-        call = self.submit(host, "naming a path", "real_path", path)
-        return str(call.result(TIMEOUT_S))
+        phase = "naming a path"
+        call = self.submit(host, phase, "real_path", path)
+        return str(answers(phase, {host: call}, TIMEOUT_S, "")[host])
 
     def submit(
         self,
@@ -316,7 +324,18 @@ class Cluster:
         """
         if self._closed:
             raise ClusterError("the cluster is closed")
+        if host not in self._hosts:
+            raise DeviceError(host, f"no such host; the cluster has {', '.join(self._hosts)}")
         return self._actors.submit(host, phase, method, *args, group=group, **kwargs)
+
+    def wait_for(self, thread: threading.Thread) -> None:
+        """Let `close` wait for a save in the background."""
+        self._background = [each for each in self._background if each.is_alive()] + [thread]
+
+    def __reduce__(self) -> str:
+        raise ClusterError(
+            "a cluster stays in its process; a step uses host.value, host.assign"
+        )
 
     def new_key(self) -> str:
         """A key for a component that no other component has."""

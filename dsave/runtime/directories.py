@@ -103,12 +103,14 @@ def claimed(directory: Path, locks: str) -> Iterator[bool]:
     try:
         try:
             descriptors.append(os.open(directory, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY))
+            # Looked at before it is locked: its owner locks it before it puts files in it.
+            empty = not any(directory.iterdir())
             files = directory.glob(locks)
             descriptors.extend(os.open(file, os.O_RDWR | os.O_NOFOLLOW) for file in files)
             for descriptor in descriptors:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # An empty one may be of somebody who is about to hold it.
-            dead = any(directory.iterdir()) or _age_s(directory) > _YOUNG_S
+            dead = not empty or _age_s(directory) > _YOUNG_S
         except OSError:
             dead = False
         yield dead

@@ -98,7 +98,10 @@ class Host:
 
     def call(self, step: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run a step of the user's."""
-        return step(self, *args)
+        try:
+            return step(self, *args)
+        except SystemExit as error:  # it would end the host, and all that it holds
+            raise RuntimeError(f"a step called sys.exit({error.code!r})") from None
 
     def real_path(self, path: str) -> str:
         """Where a path as this host sees it lies on the machine."""

@@ -103,7 +103,8 @@ class LoadHosts:
         }
         self._results(phase, calls)
         phase = "taking over what was loaded"
-        calls = {h: self._cluster.submit(h, phase, "adopt", epoch) for h in hosts}
+        with self._cluster.together:
+            calls = {h: self._cluster.submit(h, phase, "adopt", epoch) for h in hosts}
         self._results(phase, calls)
 
     def end(self) -> None:

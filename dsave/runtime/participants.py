@@ -32,6 +32,8 @@ class Participants:
         """Hosts that are still told what to do, but not waited for."""
         self._local: HostSave | None = None
         self._pool = ThreadPoolExecutor(_LOCAL_THREADS, "dsave-local")
+        # Of its own: no question waits until a file is written.
+        self._control = ThreadPoolExecutor(1, "dsave-local-control")
 
     def begin(
         self, snapshots: Mapping[str, Mapping[str, str]], writers: Iterable[str]
@@ -43,23 +45,24 @@ class Participants:
         writers = set(writers)
         phase = "taking a snapshot"
         calls: dict[str, Future[Any]] = {}
-        for host in dict.fromkeys([*snapshots, *sorted(writers)]):
-            self._begun.append(host)
-            stores = host in writers
-            if host == LOCALHOST:
-                self._local = HostSave(
-                    LOCALHOST, self._ticket.directory, "127.0.0.1", self._ticket, {}
-                )
-                calls[host] = self._pool.submit(self._local.begin, stores=stores)
-            else:
-                calls[host] = self._cluster.submit(
-                    host,
-                    phase,
-                    "begin_save",
-                    self._ticket,
-                    snapshots.get(host, {}),
-                    stores=stores,
-                )
+        with self._cluster.together:
+            for host in dict.fromkeys([*snapshots, *sorted(writers)]):
+                self._begun.append(host)
+                stores = host in writers
+                if host == LOCALHOST:
+                    self._local = HostSave(
+                        LOCALHOST, self._ticket.directory, "127.0.0.1", self._ticket, {}
+                    )
+                    calls[host] = self._pool.submit(self._local.begin, stores=stores)
+                else:
+                    calls[host] = self._cluster.submit(
+                        host,
+                        phase,
+                        "begin_save",
+                        self._ticket,
+                        snapshots.get(host, {}),
+                        stores=stores,
+                    )
         return self._results(phase, calls)
 
     def seen(self, writers: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -73,7 +76,8 @@ class Participants:
     def submit(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
         """Call a verb of one host's `HostSave`."""
         if host == LOCALHOST:
-            return self._pool.submit(getattr(self._local, verb), *args)
+            pool = self._control if verb in _GROUPS else self._pool
+            return pool.submit(getattr(self._local, verb), *args)
         return self._cluster.submit(
             host,
             phase,
@@ -93,6 +97,7 @@ class Participants:
         self._silent.update(lost)
         answers = self._try("ending the save", "end")
         self._pool.shutdown(wait=False)
+        self._control.shutdown(wait=False)
         return answers
 
     def _ask(self, phase: str, verb: str, hosts: Iterable[str]) -> dict[str, Any]:

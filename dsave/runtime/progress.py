@@ -29,6 +29,8 @@ class ProgressBars:
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             console=console,
+            redirect_stdout=False,  # what the caller prints goes where it sent it
+            redirect_stderr=False,
             disable=not (show and console.is_terminal),
         )
         totals: dict[str, int] = {}

@@ -4,6 +4,7 @@ Everywhere else a host is a name, a call is a future, and a dead actor is a `Hos
 """
 
 import os
+import socket
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from dsave.runtime.host import Host
 
 _LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
+_PROBE_TIMEOUT_S = 5.0
 _INLINE_NBYTES = 64 << 10  # Ray sends arguments below 100 KiB along with the call
 
 # A step of the user's has the actor's main group to itself, so that neither a save nor a
@@ -32,14 +34,21 @@ _ACTOR_OPTIONS: dict[str, Any] = {
 _HostActor: Any = ray.remote(**_ACTOR_OPTIONS)(Host)
 
 
+_users = 0
+"""Clusters that use a Ray which the first of them joined or started; the last one leaves it."""
+
+
 def _connect(spec: RaySpec) -> bool:
     """Use the Ray of this process if there is one, else join or start one; whether it is ours.
 
     Raises:
         ClusterError: there is no Ray at that address, or it does not start.
     """
+    global _users  # noqa: PLW0603 - Ray itself is one for a process
     if ray.is_initialized():
-        return False
+        _users += _users > 0
+        return _users > 0
+    _probe(spec.address)
     options: dict[str, Any] = {"address": spec.address or "local", "logging_level": "ERROR"}
     if spec.address is None:
         # Ray makes its workers nice to others; a save that waits for a busy machine is slow.
@@ -52,7 +61,19 @@ def _connect(spec: RaySpec) -> bool:
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         where = "a Ray of its own" if spec.address is None else f"the Ray at {spec.address!r}"
         raise ClusterError(f"cannot use {where} (setting: ray.address): {error}") from None
+    _users = 1
     return True
+
+
+def _probe(address: str | None) -> None:
+    """See that somebody listens at host:port, for which Ray itself waits minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "//" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterError(f"no Ray at {address!r} (setting: ray.address): {error}") from None
 
 
 class RayHosts:
@@ -118,10 +139,15 @@ class RayHosts:
 
     def close(self) -> None:
         """End all actors, which hold nothing that outlives them, and Ray if it is ours."""
+        global _users  # noqa: PLW0603 - as in _connect
+        if not ray.is_initialized():
+            return  # it was shut down under us, and calling an actor would start another
         for actor in self._actors.values():
             ray.kill(actor)
         if self._owns_ray:
-            ray.shutdown()
+            _users -= 1
+            if not _users:
+                ray.shutdown()
 
     def _start(self, spec: ClusterSpec) -> None:
         mounts = _private_paths(spec)

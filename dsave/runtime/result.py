@@ -65,7 +65,6 @@ class SaveResult:
                 size_text(shard.nbytes),
                 f"{shard.seconds:.3f}",
             )
-        size = size_text(self.nbytes)
         size, seconds = size_text(self.nbytes), f"{self.seconds:.2f} s"
         if self.nbytes >= _RATE_FROM and self.seconds:
             seconds += f" ({size_text(self.nbytes / self.seconds)}/s)"

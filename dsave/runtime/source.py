@@ -23,6 +23,9 @@ class Source(Protocol):
     def read(self, file: str, offset: int, nbytes: int) -> Buffer:
         """Bytes of the file. Requires: they lie inside it."""
 
+    def hold(self, file: str) -> None:
+        """Have what is read of a file later be what it is now, where that can be had."""
+
     def close(self) -> None:
         """Let go of the files; what `read` returned stays valid."""
 
@@ -56,6 +59,10 @@ class _MappedFiles:
         # The slice keeps the map alive, and an array that is made of it keeps the slice.
         return self._map(file)[offset : offset + nbytes]
 
+    def hold(self, file: str) -> None:
+        if self.exists(file):
+            self._map(file)
+
     def close(self) -> None:
         self._maps.clear()
 
@@ -85,6 +92,9 @@ class _FetchedFiles:
         files, path = fsspec.core.url_to_fs(file)
         fetched: bytes = files.cat_file(path, offset, offset + nbytes)
         return fetched
+
+    def hold(self, file: str) -> None:
+        pass
 
     def close(self) -> None:
         pass

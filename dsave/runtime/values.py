@@ -4,6 +4,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dsave.model.variable import (
     Variable,
     aggregated,
 )
+from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 
 TIMEOUT_S = 600.0
@@ -45,35 +47,38 @@ class Values:
     """The values of a cluster's variables.
 
     `submit` calls a method of a host, as `Cluster.submit`; `shared` makes an array an argument
-    for many calls.
+    for many calls; `together` is held while one change is sent to several hosts.
 
     Raises:
         HostLostError: from every method, when a host died.
     """
 
     def __init__(
-        self, submit: Callable[..., "Future[Any]"], shared: Callable[[Array], object]
+        self,
+        submit: Callable[..., "Future[Any]"],
+        shared: Callable[[Array], object],
+        together: AbstractContextManager[object],
     ) -> None:
         self._submit = submit
         self._shared = shared
+        self._together = together
         self._dropped: deque[Mapping[str, list[str]]] = deque()
 
     def fill(self, variable: Variable, value: Any) -> None:
         """Give a new variable its value, an array or a function that makes it on its hosts."""
+        self.keep(variable)  # first: if this fails, what hosts have of it is freed too
         if callable(value):
             self._initialize(variable, value)
         else:
             self.store(variable, variable.components, value, Box.whole(variable.shape))
-        self.keep(variable)
 
     def _initialize(self, variable: Variable, make: Callable[..., object]) -> None:
+        phase = "making a variable"
         calls = {
-            host: self._submit(
-                host, "making a variable", "initialize", _slots(variable, held), make
-            )
+            host: self._submit(host, phase, "initialize", _slots(variable, held), make)
             for host, held in _by_host(variable.components).items()
         }
-        checksums = {host: call.result(TIMEOUT_S) for host, call in calls.items()}
+        checksums = answers(phase, calls, TIMEOUT_S, "")
         if not isinstance(variable, ShardedVariable) and len(set(checksums.values())) > 1:
             raise ModelError(
                 variable.name,
@@ -85,26 +90,28 @@ class Values:
         self, variable: Variable, components: Sequence[Component], value: Array, box: Box
     ) -> None:
         """Send each host the part of `value`, which covers `box`, that its components hold."""
-        calls = []
-        whole = None
-        for host, held in _by_host(components).items():
-            for part in dict.fromkeys(component.box for component in held):
-                slots = _slots(variable, [c for c in held if c.box == part])
-                if part == box:
-                    whole = self._shared(value) if whole is None else whole
-                    argument: object = whole
-                else:
-                    argument = value[part.within(box).index]
-                calls.append(
-                    self._submit(host, "assigning a variable", "store", slots, argument)
-                )
-        for call in calls:
-            call.result(TIMEOUT_S)
+        phase = "assigning a variable"
+        whole = self._shared(value)
+        arguments = [
+            (
+                host,
+                _slots(variable, [c for c in held if c.box == part]),
+                whole if part == box else value[part.within(box).index],
+            )
+            for host, held in _by_host(components).items()
+            for part in dict.fromkeys(component.box for component in held)
+        ]
+        with self._together:
+            calls = [(a[0], self._submit(a[0], phase, "store", *a[1:])) for a in arguments]
+        for host, call in calls:
+            answers(phase, {host: call}, TIMEOUT_S, "")
 
     def fetch(self, components: Sequence[Component]) -> list[Array]:
         """The arrays of components."""
-        calls = [self._submit(c.host, "reading a variable", "fetch", c.key) for c in components]
-        return [call.result(TIMEOUT_S) for call in calls]
+        phase = "reading a variable"
+        with self._together:
+            calls = [(c.host, self._submit(c.host, phase, "fetch", c.key)) for c in components]
+        return [answers(phase, {host: call}, TIMEOUT_S, "")[host] for host, call in calls]
 
     def read(self, variable: Variable) -> Array:
         """What a variable is worth."""
@@ -115,11 +122,15 @@ class Values:
             return aggregated(variable.aggregation, self.fetch(variable.components))
         return self.fetch(variable.components[:1])[0]
 
-    def keep(self, variable: Variable) -> None:
-        """Free a variable's values when nobody has the variable any more."""
+    def free(self) -> None:
+        """Have hosts drop the arrays of variables that nobody has any more."""
         while self._dropped:
             for host, dropped in self._dropped.popleft().items():
                 self._submit(host, "dropping a variable", "forget", dropped)
+
+    def keep(self, variable: Variable) -> None:
+        """Free a variable's values when nobody has the variable any more."""
+        self.free()
         keys = {h: [c.key for c in held] for h, held in _by_host(variable.components).items()}
         # A finalizer may run anywhere, inside Ray too, so it only leaves a note.
         weakref.finalize(variable, self._dropped.append, keys).atexit = False

@@ -105,6 +105,10 @@ class Spy:
         self.reads.append((file.rpartition(".")[2], offset, nbytes))
         return self._source.read(file, offset, nbytes)
 
+    def hold(self, file):
+        """As the source."""
+        self._source.hold(file)
+
 
 @pytest.fixture
 def spied(prefix):

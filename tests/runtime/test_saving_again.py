@@ -3,8 +3,15 @@
 Claims: a save replaces the one before it, whoever wrote that, and no file of it stays; files
 of the user's are kept, and nothing else is left beside the directory; with wait=False the
 values are those at the call, steps run meanwhile, and what is wrong with the call is said by
-the call.
+the call. A checkpoint that is open keeps its values when it is replaced. A save sees all hosts
+between the same two steps, whoever calls them. A cluster that is closed waits for its saves;
+one that fails in the background is heard of.
 """
+
+import copy
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -144,3 +151,79 @@ def test_without_waiting_a_wrong_call_is_refused_at_once(pair, model, directory,
             cluster=pair,
             wait=False,
         )
+
+
+def test_an_open_checkpoint_keeps_its_values_when_it_is_replaced(pair, directory):
+    model = dsave.Module()
+    model.a, model.b = pair.variable(np.ones(100)), pair.variable(np.full(100, 2.0))
+    dsave.save(model, directory, cluster=pair)
+    checkpoint = dsave.open(directory)
+    model.a, model.b = model.b, model.a
+    dsave.save(model, directory, cluster=pair)
+    assert checkpoint["a/.ATTRIBUTES/VARIABLE_VALUE"][10:12].tolist() == [1.0, 1.0]
+
+
+def test_a_save_sees_all_hosts_between_the_same_two_steps(pair, directory):
+    cpus = [f"{host}/device:CPU:0" for host in pair.hosts]
+    model = dsave.Module()
+    model.count = pair.sharded_variable(np.zeros(len(cpus)), devices=cpus)
+    count, over = model.count, threading.Event()
+
+    def train():
+        while not over.is_set():
+            pair.run(lambda host, v: host.assign(v, host.value(v) + 1), count)
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    try:
+        for _ in range(30):
+            dsave.save(model, directory, cluster=pair, durable=False)
+            stored = dsave.open(directory)["count/.ATTRIBUTES/VARIABLE_VALUE"][...]
+            assert len(set(stored.tolist())) == 1
+    finally:
+        over.set()
+        trainer.join()
+
+
+def test_a_cluster_that_is_closed_waits_for_its_saves(start, directory):
+    with start() as cluster:
+        model = dsave.Module()
+        model.v = cluster.variable(
+            lambda _: np.zeros(64 << 18), shape=(64 << 18,), dtype="float64"
+        )
+        handle = dsave.save(model, directory, cluster=cluster, wait=False)
+    assert handle.done
+    assert (directory / "saved_model.pb").is_file()
+
+
+def test_a_save_that_fails_in_the_background_is_heard_of(
+    pair, model, directory, caplog, monkeypatch
+):
+    # By its module: `dsave.save` is the function.
+    monkeypatch.setattr(sys.modules["dsave.save"], "build_index", lambda *_: 1 / 0)
+    handle = dsave.save(model, directory, cluster=pair, wait=False)
+    with pytest.raises(dsave.SaveError, match="division by zero"):
+        handle.result(60)
+    assert "a save in the background failed" in caplog.text
+
+
+def test_a_copy_of_a_model_has_the_same_variables(pair, model):
+    copied = copy.deepcopy(model)
+    assert copied.v is model.v
+
+
+def test_a_cluster_cannot_be_sent_to_its_hosts(pair):
+    with pytest.raises(dsave.ClusterError, match="stays in its process"):
+        pair.run(lambda _host, cluster: cluster.hosts, pair)
+
+
+def test_a_step_that_exits_does_not_end_its_host(pair, model):
+    with pytest.raises(RuntimeError, match=r"sys.exit\(3\)"):
+        pair.run(lambda _host: sys.exit(3))
+    assert pair.read(model.v).tolist() == [1.0, 2.0]
+
+
+def test_a_host_that_does_not_end_its_step_in_time_is_named(pair):
+    host = pair.hosts[0]
+    with pytest.raises(dsave.StalledError, match=rf"{host}.*timeout_s sets the deadline"):
+        pair.run(lambda _host: time.sleep(1.5), hosts=[host], timeout_s=0.2)
