@@ -68,10 +68,11 @@ def resume(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-def written_nbytes(directory):
-    """Bytes in a staging directory beside it."""
+def is_saving(directory):
+    """Whether bytes are in a staging directory beside it."""
     files = directory.parent.glob(".export.dsave-*/variables/*")
-    return sum(file.stat().st_size for file in files)
+    with contextlib.suppress(FileNotFoundError):  # it was moved just now
+        return sum(file.stat().st_size for file in files) > 1 << 20
 
 
 def hit_in_mid_save(
@@ -86,7 +87,7 @@ def hit_in_mid_save(
         wait=False,
         stall_timeout_s=stall_timeout_s,
     )
-    see.wait_for(lambda: written_nbytes(directory) > 1 << 20)
+    see.wait_for(lambda: is_saving(directory) or handle.done)
     hit = time.monotonic()
     os.kill(job.pids[victim], how)
     with pytest.raises(dsave.SaveError) as raised:
