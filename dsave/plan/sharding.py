@@ -119,8 +119,6 @@ class _Packing:
             axis, length = self._best_cut(tensor)
             if length:
                 self._put(tensor.part(axis, 0, length))
-                if not self._room:
-                    self._open()
             elif tensor.nbytes // max(tensor.box.lengths) <= self._max_nbytes:
                 self._open()
                 continue
