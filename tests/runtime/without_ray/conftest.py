@@ -1,5 +1,6 @@
 """A cluster whose hosts are plain objects, called by threads, that can fail at any verb."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ class Cluster:
         for directory in self.roots.values():
             directory.mkdir(parents=True, exist_ok=True)
         self.shared = shared
+        self.together = threading.RLock()
         self.workers = ThreadPoolExecutor(16)
         self.dead = set()
         self.faults = {}
