@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from dsave.errors import DirectoryError, ModelError, StalledError
+from dsave.errors import ClusterError, DirectoryError, ModelError, StalledError
 from dsave.model.device import LOCALHOST
 from dsave.runtime.host_save import HostProgress, Ticket, marker_of
 from dsave.runtime.participants import Participants
@@ -73,23 +73,42 @@ def test_a_host_without_a_directory_to_write_is_named(start, names):
     assert cluster.left(names.A) == []
 
 
-def test_a_silent_host_is_named_and_waited_for_once(start, names):
+@pytest.fixture
+def silent(start, names):
+    """A cluster whose second host answers nothing."""
     cluster, over = start(shared=False), threading.Event()
     submit = cluster.submit
     cluster.submit = lambda host, *args, **kwargs: (
         cluster.workers.submit(over.wait) if host == names.B else submit(host, *args, **kwargs)
     )
-    participants = taking_part(cluster, timeout_s=0.3)
+    yield cluster
+    over.set()
+
+
+def test_a_silent_host_is_named_and_waited_for_once(silent, names):
+    participants = taking_part(silent, timeout_s=0.3)
     started = time.monotonic()
     with pytest.raises(StalledError) as caught:
-        participants.begin({}, cluster.hosts)
+        participants.begin({}, silent.hosts)
     assert (caught.value.host, caught.value.phase) == (names.B, "taking a snapshot")
     assert "stall_timeout_s sets the deadline" in str(caught.value)
     participants.discard()
     assert participants.end().keys() == {names.A}
     assert time.monotonic() - started < 0.6
-    assert cluster.left(names.A) == []
-    over.set()
+    assert silent.left(names.A) == []
+
+
+def test_a_cluster_that_is_closed_by_then_is_no_error_of_the_end(start):
+    cluster = start(shared=True)
+    participants = taking_part(cluster)
+    participants.begin({host: {} for host in cluster.hosts}, [])
+
+    def closed(*_args, **_kwargs):
+        raise ClusterError("the cluster is closed")
+
+    cluster.submit = closed
+    participants.discard()
+    assert participants.end() == {}
 
 
 def test_a_host_that_wakes_up_after_the_save_was_given_up_begins_nothing(start, names):
