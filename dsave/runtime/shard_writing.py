@@ -20,6 +20,8 @@ from dsave.plan.save_plan import Shard
 from dsave.runtime.arrays import Array, as_bytes
 from dsave.runtime.stream import CHUNK_NBYTES, Endpoint, Piece, Reader
 
+_STEP_NBYTES = 4 << 20  # of all replicas that are aggregated, together
+
 
 class Snapshot:
     """The arrays of one host at one moment, by component key. None of them ever changes."""
@@ -63,8 +65,11 @@ def write_shard(
     endpoints: Mapping[str, Endpoint],
     write: Callable[[Buffer], object],
     timeout_s: float,
+    opened: Callable[[Reader], object] = lambda _: None,
 ) -> list[Entry]:
     """Write a data file on `host` through `write`; other hosts' bytes come from `endpoints`.
+
+    `opened` is told of every connection, to break it off when the save is given up.
 
     Raises:
         HostLostError: a source went away.
@@ -75,6 +80,7 @@ def write_shard(
             if source != host:
                 pieces = [p for item in shard.items for p in _pieces(item, source)]
                 readers[source] = Reader(source, endpoints[source], pieces, timeout_s)
+                opened(readers[source])
         writer = ShardWriter(shard.index, write)
         sources = _Sources(host, snapshot, readers)
         for item in shard.items:
@@ -131,7 +137,7 @@ def _steps(item: Item, part: Part) -> Iterator[Box | None]:
         yield part.box
     else:
         box = part.box or Box.whole(part.shape)
-        yield from blocks(box, CHUNK_NBYTES // len(part.sources) // item.dtype.itemsize)
+        yield from blocks(box, _STEP_NBYTES // len(part.sources) // item.dtype.itemsize)
 
 
 def _pieces(item: Item, host: str) -> Iterator[Piece]:
@@ -149,7 +155,7 @@ class _Sources:
         self._host = host
         self._snapshot = snapshot
         self._readers = readers
-        self._buffer = memoryview(bytearray(CHUNK_NBYTES if readers else 0))
+        self._buffer = memoryview(bytearray(_STEP_NBYTES if readers else 0))
 
     def chunks(self, item: Item) -> Iterator[Buffer]:
         """The bytes of a tensor of fixed-size elements; a chunk is valid until the next."""
@@ -166,7 +172,7 @@ class _Sources:
         else:
             reader = self._readers[part.sources[0].host]
             for offset in range(0, part.nbytes, CHUNK_NBYTES):
-                chunk = self._buffer[: part.nbytes - offset]
+                chunk = self._buffer[: min(CHUNK_NBYTES, part.nbytes - offset)]
                 reader.receive_into(chunk)
                 yield chunk
 
