@@ -1,8 +1,9 @@
 """Write one data file: bytes of this host straight from its arrays, others' through a buffer.
 
-What is buffered is bounded: one chunk for each source of a part, whatever its size; and one
-where a part is a box of an array that does not lie in one run of memory. Strings are the
-exception: their stored form is made in memory, as a whole tensor.
+What is buffered is bounded, whatever the size of a part: one chunk of other hosts' bytes; one
+where a part is a box of an array that does not lie in one run of memory; one step of replicas
+that are added up. Strings are the exception: their stored form is made in memory, as a whole
+tensor.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -82,7 +83,9 @@ def write_shard(
                 readers[source] = Reader(source, endpoints[source], pieces, timeout_s)
                 opened(readers[source])
         writer = ShardWriter(shard.index, write)
-        sources = _Sources(host, snapshot, readers)
+        adds_up = any(len(part.sources) > 1 for item in shard.items for part in item.parts)
+        buffer = bytearray(_STEP_NBYTES if adds_up else CHUNK_NBYTES) if readers else b""
+        sources = _Sources(host, snapshot, readers, memoryview(buffer))
         for item in shard.items:
             if item.dtype.is_string:
                 strings = sources.strings(item)
@@ -151,11 +154,17 @@ def _pieces(item: Item, host: str) -> Iterator[Piece]:
 class _Sources:
     """Where the bytes of items come from, read strictly in the order of `_pieces`."""
 
-    def __init__(self, host: str, snapshot: Snapshot, readers: Mapping[str, Reader]) -> None:
+    def __init__(
+        self,
+        host: str,
+        snapshot: Snapshot,
+        readers: Mapping[str, Reader],
+        buffer: memoryview,
+    ) -> None:
         self._host = host
         self._snapshot = snapshot
         self._readers = readers
-        self._buffer = memoryview(bytearray(_STEP_NBYTES if readers else 0))
+        self._buffer = buffer
 
     def chunks(self, item: Item) -> Iterator[Buffer]:
         """The bytes of a tensor of fixed-size elements; a chunk is valid until the next."""

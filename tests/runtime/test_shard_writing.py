@@ -316,7 +316,8 @@ def test_aggregates_are_taken_by_chunks(job):
     arrays = {host: np.zeros(16 << 20, np.uint8) for host in HOSTS}
     job.add(SyncOnReadVariable, "v", arrays, SUM)
     for io_host in (None, C):
-        assert measured(job, io_host).peak < 3 * CHUNK_NBYTES
+        # A step of all replicas, and its sum, made anew for each of them.
+        assert measured(job, io_host).peak < 10 << 20
 
 
 def test_pieces_of_other_hosts_go_through_one_chunk(job):
