@@ -133,8 +133,10 @@ def save(
         )
     except BaseException:
         served.close()
-        participants.discard()
-        participants.end()
+        try:
+            participants.discard()
+        finally:
+            participants.end()
         raise
 
     def finish() -> SaveResult:
@@ -146,8 +148,8 @@ def save(
                 participants.discard()
             raise
         finally:
-            served.close()
             ended = participants.end(coordinator.lost)
+            served.close()
         seconds = time.perf_counter() - started
         heard = {**coordinator.progress(), **ended}
         own_nbytes = len(object_graph.payload) + zeros_nbytes(metadata.components)

@@ -139,10 +139,8 @@ class Host:
             if epoch not in self._saves:
                 self._given_up.add(epoch)
                 raise SaveError(self.name, "taking part in a save", "it has not begun here")
-        result = getattr(self._saves[epoch], verb)(*args)
-        if verb == "end":
-            del self._saves[epoch]
-        return result
+            part = self._saves.pop(epoch) if verb == "end" else self._saves[epoch]
+        return getattr(part, verb)(*args)
 
     def begin_load(self, ticket: LoadTicket, *, looks: bool) -> View | None:
         """Take part in a load; with `looks`, see what is in its directory."""
@@ -164,10 +162,8 @@ class Host:
             if epoch not in self._loads:
                 self._given_up.add(epoch)
                 raise SaveError(self.name, "taking part in a load", "it has not begun here")
-        result = getattr(self._loads[epoch], verb)(*args)
-        if verb == "end":
-            del self._loads[epoch]
-        return result
+            part = self._loads.pop(epoch) if verb == "end" else self._loads[epoch]
+        return getattr(part, verb)(*args)
 
     def can_adopt(self, epoch: str, *, replaces: bool) -> None:
         """See that everything is staged; no step is running while this is asked.

@@ -91,6 +91,7 @@ class HostSave:
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._beginning = threading.Lock()
+        self._readers: list[Reader] = []
         self._server: Server | None = None
         self._storage: Storage | None = None
         self._snapshot = Snapshot(arrays)
@@ -142,10 +143,12 @@ class HostSave:
                 endpoints,
                 write,
                 self._ticket.stall_timeout_s,
+                self._opened,
             )
             sink.close()
         except BaseException:
             sink.abort()
+            self._go_on(shard.file)  # or else this is why
             raise
         # Parts have entries of the same bytes as the whole.
         nbytes = max((entry.offset + entry.nbytes for entry in entries), default=0)
@@ -182,8 +185,12 @@ class HostSave:
                 self._storage.discard(files)
 
     def cancel(self) -> None:
-        """Make writes that are under way fail at their next chunk."""
+        """Make writes that are under way fail, also those that wait for others."""
         self._cancelled.set()
+        with self._lock:
+            readers = tuple(self._readers)
+        for reader in readers:
+            reader.break_off()
 
     def progress(self) -> HostProgress:
         """How far this host is."""
@@ -195,8 +202,9 @@ class HostSave:
         self.cancel()
         if self._server is not None:
             self._server.close()
-        if self._storage is not None:
-            self._storage.end()
+        with self._beginning:  # what is begun, or removed, at this moment uses the storage
+            if self._storage is not None:
+                self._storage.end()
         return self.progress()
 
     def _receive(self, file: str, incoming: Incoming) -> None:
@@ -208,6 +216,7 @@ class HostSave:
             with contextlib.closing(
                 Reader(incoming.host, incoming.endpoint, pieces, timeout_s)
             ) as reader:
+                self._opened(reader)
                 for offset in range(0, incoming.nbytes, CHUNK_NBYTES):
                     self._go_on(file)
                     chunk = buffer[: incoming.nbytes - offset]
@@ -221,6 +230,12 @@ class HostSave:
         except BaseException:
             sink.abort()
             raise
+
+    def _opened(self, reader: Reader) -> None:
+        with self._lock:
+            self._readers.append(reader)
+        if self._cancelled.is_set():
+            reader.break_off()
 
     def _go_on(self, file: str) -> None:
         if self._cancelled.is_set():

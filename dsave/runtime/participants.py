@@ -104,14 +104,22 @@ class Participants:
         return self._results(phase, {h: self.submit(h, phase, verb) for h in hosts})
 
     def _try(self, phase: str, verb: str, *args: Any) -> dict[str, Any]:
-        calls: dict[str, Future[Any]] = {}
-        for host in self._begun:
-            with contextlib.suppress(DsaveError):
-                calls[host] = self.submit(host, phase, verb, *args)
+        try:
+            calls = self._tell(phase, verb, *args)
+        except BaseException:  # an interrupt; those who hear it twice do nothing
+            self._tell(phase, verb, *args)
+            raise
         awaited = [call for host, call in calls.items() if host not in self._silent]
         wait(awaited, min(self._ticket.stall_timeout_s, _FAREWELL_S))
         # Who is gone, or never began, says nothing; the next save sweeps what it left.
         return {h: c.result() for h, c in calls.items() if c.done() and not c.exception()}
+
+    def _tell(self, phase: str, verb: str, *args: Any) -> "dict[str, Future[Any]]":
+        calls: dict[str, Future[Any]] = {}
+        for host in self._begun:
+            with contextlib.suppress(DsaveError):
+                calls[host] = self.submit(host, phase, verb, *args)
+        return calls
 
     def _results(self, phase: str, calls: Mapping[str, "Future[Any]"]) -> dict[str, Any]:
         # All of them, before the first error: nobody may begin when others already end.

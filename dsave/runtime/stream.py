@@ -162,6 +162,11 @@ class Reader:
         """Hang up; the source stops sending."""
         self._socket.close()
 
+    def break_off(self) -> None:
+        """Have whoever waits for bytes in another thread wait no longer."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def _ask(self, token: bytes, pieces: Sequence[Piece]) -> None:
         wanted = [(key, box and (box.starts, box.lengths)) for key, box in pieces]
         request = json.dumps(wanted).encode()

@@ -2,7 +2,8 @@
 
 - a data file is written whole, and its receipt says what is in it
 - progress is what was written so far; the peak is what memory grew by
-- a save that is given up stops at the next chunk, or where it has only begun
+- a save that is given up stops at the next chunk, while it waits for a source, or where it has
+  only begun
 - a write that fails closes its file; a save that ends lets go of all it holds
 - the metadata is written only where the data files are as they were written
 - a URL is an object store, anything else a directory
@@ -11,6 +12,7 @@
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import fsspec
@@ -153,6 +155,31 @@ def test_a_save_that_is_given_up_stops_at_the_next_chunk(host, export, verb):
     assert open_files(export.parent) <= {".export.dsave-1-a", ".seen-by-" + marker_of(HOST)}
 
 
+@pytest.mark.parametrize("verb", ["cancel", "end"])
+def test_a_save_that_is_given_up_waits_for_no_source(export, verb):
+    save, source, errors = started(export, {}, timeout_s=60.0), slow_source(), []
+    save.begin(stores=True)
+    save.open()
+
+    def write():
+        try:
+            save.write(shard(("other", "x")), {"other": source.server.endpoint})
+        except SaveError as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    assert source.sent.wait(5)
+    getattr(save, verb)()
+    writer.join(10)
+    waits = writer.is_alive()
+    source.go_on.set()
+    source.server.close()
+    save.end()
+    assert not waits
+    assert [error.problem for error in errors] == ["the save was given up"]
+
+
 def open_files(below):
     """Names of the files below a directory that this process has open."""
     names = set()
@@ -167,6 +194,50 @@ def test_a_save_that_was_given_up_while_it_began_leaves_nothing(export):
     save.cancel()
     with pytest.raises(SaveError, match="the save was given up"):
         save.begin(stores=True)
+    assert list(export.parent.iterdir()) == []
+    assert open_files(export.parent) == set()
+
+
+def test_what_begins_and_ends_at_once_is_let_go_of_by_one_at_a_time(export, monkeypatch):
+    # Both closed the same descriptor, and the second one raised: the host kept the snapshot.
+    begin, end = FileStorage.begin, FileStorage.end
+    begun, ending, alone = threading.Event(), threading.Event(), threading.Lock()
+    met = []
+
+    def slow_begin(storage, marker):
+        free = begin(storage, marker)
+        begun.set()
+        assert ending.wait(5)
+        return free
+
+    def slow_end(storage):
+        met.append(not alone.acquire(blocking=False))
+        time.sleep(0.5)
+        end(storage)
+        alone.release()
+
+    monkeypatch.setattr(FileStorage, "begin", slow_begin)
+    monkeypatch.setattr(FileStorage, "end", slow_end)
+    save = started(export, {})
+    refused = []
+
+    def late_begin():
+        try:
+            save.begin(stores=True)
+        except SaveError as error:
+            refused.append(error.problem)
+
+    beginner = threading.Thread(target=late_begin)
+    beginner.start()
+    assert begun.wait(5)
+    ender = threading.Thread(target=save.end)
+    ender.start()
+    time.sleep(0.1)  # it has said that the save is given up, and waits or ends by now
+    ending.set()
+    beginner.join()
+    ender.join()
+    assert refused == ["the save was given up"]
+    assert met == [False, False]
     assert list(export.parent.iterdir()) == []
     assert open_files(export.parent) == set()
 

@@ -121,7 +121,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing(pair, directory, interrupting
         assert stored == before or (directory / "saved_model.pb").is_file()
         before = stored
     assert interrupted > 5
-    assert set(pair.run(lambda host: len(host._saves)).values()) == {0}
+    see.wait_for(lambda: set(pair.run(lambda host: len(host._saves)).values()) == {0})
 
 
 @pytest.fixture
