@@ -7,7 +7,6 @@ An error is one line on stderr. Exit codes: 0; 1, what was asked for cannot be d
 import json
 import shutil
 import sys
-import time
 
 import click
 
@@ -55,23 +54,25 @@ def show(directory: str, as_document: bool) -> None:
 
 @main.command()
 @click.argument("directory")
-def verify(directory: str) -> None:
-    """Read all tensors of a SavedModel, and check every checksum.
+@click.option("--json", "as_document", is_flag=True, help="Print one JSON document.")
+def verify(directory: str, as_document: bool) -> None:
+    """Read all of a SavedModel, and check every checksum and how its files fit together.
 
-    DIRECTORY is a path or an fsspec URL; the prefix of a checkpoint will do as well.
+    DIRECTORY is a path or an fsspec URL; the prefix of a checkpoint will do as well. Each
+    finding is one line, and with any the exit code is 1.
     """
-    from dsave.load import open as open_checkpoint
-    from dsave.runtime.terminal import count_text, size_text
+    from dsave.runtime.progress import bars
+    from dsave.verify import as_json, as_text
+    from dsave.verify import verify as verify_files
 
-    started = time.perf_counter()
-    with open_checkpoint(directory, verify=True) as checkpoint:
-        nbytes = sum(tensor.nbytes for tensor in checkpoint.values())
-        seconds = time.perf_counter() - started
-        click.echo(
-            f"{directory}: every checksum matches; {count_text(len(checkpoint), 'tensor')} of "
-            f"{size_text(nbytes)} in {count_text(checkpoint.num_shards, 'data file')} read in "
-            f"{seconds:.2f} s"
+    with bars(show=True) as progress:
+        task = progress.add_task("reading", total=None)
+        report = verify_files(
+            directory, lambda done, total: progress.update(task, completed=done, total=total)
         )
+    click.echo(json.dumps(as_json(report), indent=2) if as_document else as_text(report))
+    if report.findings:
+        raise SystemExit(1)
 
 
 @main.command()

@@ -26,6 +26,7 @@ from dsave.model.trackable import Module
 from dsave.options import LoadOptions
 from dsave.plan.load_plan import SEGMENT_NBYTES, DataFile, plan_load
 from dsave.runtime.binding import bind_new, bind_to, reads, wants
+from dsave.runtime.checking import check
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.host_load import View
@@ -110,7 +111,10 @@ def open(path: str | os.PathLike[str], verify: bool = False) -> Checkpoint:  # n
         NotCommittedError: there is no SavedModel here, and no bundle.
         CorruptionError: a file does not say the truth.
     """
-    return open_checkpoint(path, verify=verify)
+    checkpoint = open_checkpoint(path)
+    if verify:
+        check(checkpoint)
+    return checkpoint
 
 
 def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> LoadedModel:

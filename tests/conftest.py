@@ -2,12 +2,26 @@
 
 import ctypes
 import importlib.util
+import itertools
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from dsave.format import naming
+from dsave.format.bundle import ShardWriter, build_index
+from dsave.format.strings import encode_strings
+from dsave.model import new_variable
+from dsave.model.dtype import STRING, dtype_of
+from dsave.model.slices import Box
+from dsave.model.trackable import Module, trace
+from dsave.options import SaveOptions, VariablePolicy
+from dsave.savedmodel.components import component_entries, zeros_nbytes
+from dsave.savedmodel.fingerprint import build_fingerprint
+from dsave.savedmodel.meta_graph import build_saved_model
 
 # The same examples in every run, and none is too slow: the machine may be busy.
 settings.register_profile("dsave", derandomize=True, deadline=None, database=None)
@@ -163,3 +177,73 @@ def readers(tf, run_with_cpp, tmp_path_factory):
         return arrays
 
     return {"python": python, "session": session, "command line": command_line, "c++": cpp}
+
+
+GPUS = [f"/job:worker/replica:0/task:{task}/device:GPU:0" for task in (0, 1)]
+CPUS = [f"/job:worker/replica:0/task:{task}/device:CPU:0" for task in (0, 1)]
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+FILES = [naming.data_file(shard, 3) for shard in range(3)]
+
+
+@pytest.fixture(scope="session")
+def models():
+    """`example` makes a model, and `write` writes one in three data files, without Ray."""
+    return SimpleNamespace(example=_example, write=_write)
+
+
+@pytest.fixture
+def saved(models, tmp_path):
+    """An expanded SavedModel of the example."""
+    policy = VariablePolicy.EXPAND_DISTRIBUTED_VARIABLES
+    return models.write(tmp_path / "saved", *models.example(), policy)
+
+
+def _example():
+    """A module with each kind of variable; and where their bytes are: (name, shard, box)."""
+    new_key = map(str, itertools.count()).__next__
+    float32, int32 = dtype_of("float32"), dtype_of("int32")
+    model = Module()
+    model.step = new_variable.plain("step", int32, (), CPUS[0], new_key, trainable=False)
+    model.w = new_variable.mirrored(
+        "w", float32, (2, 3), GPUS, new_key, trainable=True, aggregation="none"
+    )
+    model.seen = new_variable.sync_on_read("seen", int32, (), GPUS, new_key, aggregation="sum")
+    model.table = new_variable.sharded("table", float32, (4, 2), CPUS, new_key, trainable=True)
+    places = [
+        ("step", 0, None),
+        ("seen", 0, None),
+        ("table", 0, Box((0, 0), (2, 2))),
+        ("w", 1, None),
+        ("table", 1, Box((2, 0), (2, 2))),
+    ]
+    return model, places
+
+
+def _write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
+    """A SavedModel whose values are all 1; `extra` are keys of int32 scalars in shard 0."""
+    metadata = build_saved_model(trace(model), SaveOptions(experimental_variable_policy=policy))
+    (directory / "variables").mkdir(parents=True)
+    data = [bytearray() for _ in FILES]
+    shards = [ShardWriter(shard, data[shard].extend) for shard in range(3)]
+    for name, shard, box in places:
+        variable = getattr(model, name)
+        shape = variable.shape if box is None else box.lengths
+        ones = np.ones(shape, variable.dtype.numpy)
+        shards[shard].add(
+            name + SUFFIX, variable.dtype, variable.shape, [ones.tobytes()], box=box
+        )
+    for key in extra:
+        shards[0].add(key, dtype_of("int32"), (), [b"\1\0\0\0"])
+    graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
+    shards[2].add(naming.OBJECT_GRAPH_KEY, STRING, (), [graph.payload], crc32c=graph.crc32c)
+    entries = [entry for shard in shards for entry in shard.entries]
+    entries += component_entries(metadata.components, entries, 2, shards[2].nbytes)
+    data[2] += bytes(zeros_nbytes(metadata.components))
+    for file, content in zip(FILES, data, strict=True):
+        (directory / file).write_bytes(content)
+    index = build_index(entries, len(FILES))
+    (directory / naming.INDEX_FILE).write_bytes(index)
+    fingerprint = build_fingerprint(metadata.saved_model, index, 1)
+    (directory / naming.FINGERPRINT_FILE).write_bytes(fingerprint)
+    (directory / naming.SAVED_MODEL_FILE).write_bytes(metadata.saved_model)
+    return directory

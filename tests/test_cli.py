@@ -5,7 +5,7 @@
 - A data file that is not in the directory, a tensor that no variable has, and a variable
   without a value are shown as that; a model without variables needs no checkpoint.
 - What TensorFlow saved is shown with its signatures, functions and aliases.
-- `verify` reads all bytes; one that changed is found.
+- `verify` has a line for each finding, and as JSON an object; what it finds is in test_verify.
 - `cluster` prints hosts and devices, and refuses what the config may not say.
 - An error is one line on stderr; the exit code is 1, for usage and configs 2.
 - Only `demo` imports Ray.
@@ -17,20 +17,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from dsave.cli import main
 from dsave.format import naming
-from dsave.format.bundle import ShardWriter, build_index
-from dsave.format.strings import encode_strings
 from dsave.model import new_variable
-from dsave.model.dtype import STRING, dtype_of
+from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
-from dsave.model.trackable import Module, trace
-from dsave.options import SaveOptions, VariablePolicy
-from dsave.savedmodel.meta_graph import build_saved_model
+from dsave.model.trackable import Module
 from dsave.show import as_text, read_contents
 
 CONFIGS = Path(__file__).parents[1] / "cluster_configs"
@@ -38,59 +33,6 @@ GPUS = [f"/job:worker/replica:0/task:{task}/device:GPU:0" for task in (0, 1)]
 CPUS = [f"/job:worker/replica:0/task:{task}/device:CPU:0" for task in (0, 1)]
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 FILES = [f"variables/variables.data-{shard:05d}-of-00003" for shard in range(3)]
-
-
-def example():
-    """A module with each kind of variable; and where their bytes are: (name, shard, box)."""
-    new_key = map(str, itertools.count()).__next__
-    float32, int32 = dtype_of("float32"), dtype_of("int32")
-    model = Module()
-    model.step = new_variable.plain("step", int32, (), CPUS[0], new_key, trainable=False)
-    model.w = new_variable.mirrored(
-        "w", float32, (2, 3), GPUS, new_key, trainable=True, aggregation="none"
-    )
-    model.seen = new_variable.sync_on_read("seen", int32, (), GPUS, new_key, aggregation="sum")
-    model.table = new_variable.sharded("table", float32, (4, 2), CPUS, new_key, trainable=True)
-    places = [
-        ("step", 0, None),
-        ("seen", 0, None),
-        ("table", 0, Box((0, 0), (2, 2))),
-        ("w", 1, None),
-        ("table", 1, Box((2, 0), (2, 2))),
-    ]
-    return model, places
-
-
-def write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
-    """A SavedModel whose values are all 1; `extra` are keys of int32 scalars in shard 0."""
-    metadata = build_saved_model(trace(model), SaveOptions(experimental_variable_policy=policy))
-    (directory / "variables").mkdir(parents=True)
-    data = [bytearray() for _ in FILES]
-    shards = [ShardWriter(shard, data[shard].extend) for shard in range(3)]
-    for name, shard, box in places:
-        variable = getattr(model, name)
-        shape = variable.shape if box is None else box.lengths
-        ones = np.ones(shape, variable.dtype.numpy)
-        shards[shard].add(
-            name + SUFFIX, variable.dtype, variable.shape, [ones.tobytes()], box=box
-        )
-    for key in extra:
-        shards[0].add(key, dtype_of("int32"), (), [b"\1\0\0\0"])
-    graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
-    shards[2].add(naming.OBJECT_GRAPH_KEY, STRING, (), [graph.payload], crc32c=graph.crc32c)
-    for file, content in zip(FILES, data, strict=True):
-        (directory / file).write_bytes(content)
-    index = build_index((entry for shard in shards for entry in shard.entries), 3)
-    (directory / naming.INDEX_FILE).write_bytes(index)
-    (directory / naming.SAVED_MODEL_FILE).write_bytes(metadata.saved_model)
-    return directory
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """An expanded SavedModel of the example."""
-    policy = VariablePolicy.EXPAND_DISTRIBUTED_VARIABLES
-    return write(tmp_path / "saved", *example(), policy)
 
 
 def run(*args):
@@ -187,9 +129,9 @@ def test_show_is_a_table_with_short_names(saved):
     assert rows(text, "data file")[1] == ["1", FILES[1], "40", "B"]
 
 
-def test_without_devices_there_is_no_column_for_them(tmp_path):
-    model, places = example()
-    text = shown(write(tmp_path / "saved", model, places))
+def test_without_devices_there_is_no_column_for_them(models, tmp_path):
+    model, places = models.example()
+    text = shown(models.write(tmp_path / "saved", model, places))
     header = next(line for line in text.splitlines() if line.startswith("variable "))
     assert header.split() == ["variable", "type", "size", "kind", "data", "file"]
 
@@ -200,13 +142,13 @@ def test_tables_fold_to_the_width_that_there_is(saved):
     assert any(len(line) > 60 for line in shown(saved).splitlines()[4:])
 
 
-def test_many_pieces_are_counted(tmp_path):
+def test_many_pieces_are_counted(models, tmp_path):
     new_key = map(str, itertools.count()).__next__
     cpus = [f"/job:ps/replica:0/task:{task}/device:CPU:0" for task in range(9)]
     model = Module()
     model.e = new_variable.sharded("e", dtype_of("int8"), (9,), cpus, new_key, trainable=True)
     places = [("e", part % 2, Box((part,), (1,))) for part in range(9)]
-    text = shown(write(tmp_path / "saved", model, places))
+    text = shown(models.write(tmp_path / "saved", model, places))
     assert "9 pieces in 2 files" in text
 
 
@@ -223,21 +165,21 @@ def test_a_whole_directory_is_not_called_host_local(saved):
     assert "host-local" not in shown(saved)
 
 
-def test_a_tensor_that_no_variable_has_is_shown_apart(tmp_path):
-    model, places = example()
-    text = shown(write(tmp_path / "saved", model, places, extra=["save_counter"]))
+def test_a_tensor_that_no_variable_has_is_shown_apart(models, tmp_path):
+    model, places = models.example()
+    text = shown(models.write(tmp_path / "saved", model, places, extra=["save_counter"]))
     assert rows(text, "other tensor") == [["save_counter", "int32", "[]", "4", "B", "0"]]
     assert "save_counter" not in {row[0] for row in rows(text, "variable ")}
 
 
-def test_a_variable_without_a_value_is_shown_as_that(tmp_path):
-    model, places = example()
-    text = shown(write(tmp_path / "saved", model, places[1:]))
+def test_a_variable_without_a_value_is_shown_as_that(models, tmp_path):
+    model, places = models.example()
+    text = shown(models.write(tmp_path / "saved", model, places[1:]))
     assert ["step", "int32", "[]", "no", "value"] in rows(text, "variable ")
 
 
-def test_a_model_without_variables_needs_no_checkpoint(tmp_path):
-    directory = write(tmp_path / "saved", Module(), [])
+def test_a_model_without_variables_needs_no_checkpoint(models, tmp_path):
+    directory = models.write(tmp_path / "saved", Module(), [])
     for file in (*FILES, naming.INDEX_FILE):
         (directory / file).unlink()
     assert "0 tensors of 0 B in all" in shown(directory)
@@ -316,26 +258,51 @@ def test_show_of_what_tensorflow_saved(tf, tmp_path):
     assert {key: t["shape"] for key, t in document["tensors"].items()} == stored
 
 
-def test_verify_reads_all_of_a_good_model(saved):
+def test_verify_ends_well_where_all_is_well(saved):
     exit_code, output = run("verify", saved)
     assert exit_code == 0
-    expected = f"{saved}: every checksum matches; 4 tensors of 64 B in 3 data files read in "
+    expected = f"{saved}: all is as it was written; 4 tensors of 64 B in 3 data files read in "
     assert output.startswith(expected)
+    assert output.count("\n") == 1
 
 
 def test_verify_takes_the_prefix_of_a_checkpoint(saved):
     assert run("verify", saved / "variables" / "variables")[0] == 0
 
 
-def test_verify_finds_a_byte_that_changed(saved):
+def test_verify_has_a_line_for_each_finding(saved):
     content = bytearray((saved / FILES[1]).read_bytes())
     content[30] ^= 1
     (saved / FILES[1]).write_bytes(content)
+    (saved / FILES[0]).unlink()
     exit_code, output = run("verify", saved)
     assert exit_code == 1
-    assert output == (
-        f"dsave: {saved}/{FILES[1]}, entry 'table{SUFFIX}': its checksum does not match\n"
-    )
+    lines = output.splitlines()
+    assert lines[0].startswith(f"{saved}/{FILES[0]}: the data file is not here")
+    assert lines[1:3] == [
+        f"{saved}/{FILES[1]}, entry '{key}{SUFFIX}': its checksum does not match"
+        for key in ("_components/table.Spart_1", "table")
+    ]
+    assert lines[3].startswith(f"{saved}: 3 findings; ")
+    assert len(lines) == 4
+
+
+def test_verify_json_has_each_finding_as_fields(saved):
+    (saved / "fingerprint.pb").write_bytes(b"\xff")
+    exit_code, output = run("verify", "--json", saved)
+    assert exit_code == 1
+    document = json.loads(output)
+    assert document.pop("seconds") >= 0
+    assert document == {
+        "path": str(saved),
+        "findings": [
+            {"file": f"{saved}/fingerprint.pb", "entry": "", "problem": "it cannot be parsed"}
+        ],
+        "tensors": 4,
+        "data_files": 3,
+        "nbytes": 64,
+        "idle_nbytes": 0,
+    }
 
 
 def test_cluster_prints_hosts_and_devices():

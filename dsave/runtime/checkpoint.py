@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from dsave.errors import CorruptionError, MissingKeyError, NotCommittedError
 from dsave.format import naming
 from dsave.format.bundle import Entry
-from dsave.format.bundle_reader import decode_elements, decode_tensor, read_index
+from dsave.format.bundle_reader import Index, decode_elements, decode_tensor, read_index
 from dsave.format.coding import Buffer
 from dsave.model.slices import Box
 from dsave.runtime.source import Source, open_source
@@ -36,12 +36,12 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
         self.path = path
         self._source = source
         self._prefix = prefix
-        file = naming.index_file(prefix)
+        self.index_file = naming.index_file(prefix)
         try:
-            data = source.read(file, 0, source.size(file))
+            data = source.read(self.index_file, 0, source.size(self.index_file))
         except FileNotFoundError:
-            raise CorruptionError(file, "", "the index is missing") from None
-        self._index = read_index(data, file)
+            raise CorruptionError(self.index_file, "", "the index is missing") from None
+        self._index = read_index(data, self.index_file)
         self._entries = dict(self._index.entries)
         self._object_graph = self._entries.pop(naming.OBJECT_GRAPH_KEY, None)
         self._last: dict[int, Entry] = {}
@@ -51,7 +51,12 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
                 self._last[entry.shard] = entry
         self._checked: set[int] = set()
         for shard in self._last:  # a later save may take this one's place
-            source.hold(self._data_file(shard))
+            source.hold(self.data_file(shard))
+
+    @property
+    def index(self) -> Index:
+        """What the index says, of the object graph too."""
+        return self._index
 
     @property
     def object_graph(self) -> bytes | None:
@@ -103,20 +108,21 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
         self._source.close()
         self._checked.clear()
 
-    def verify(self) -> None:
-        """Read everything and check every checksum.
-
-        Raises:
-            CorruptionError: a data file is missing, too short, or not what was written.
-        """
-        for entry in chain.from_iterable(self._index.entries.values()):
-            self.read_piece(entry)
+    def sizes(self) -> dict[int, int | None]:
+        """Bytes of each data file that entries are in, by shard; None: it is not there."""
+        sizes: dict[int, int | None] = {}
+        for shard in sorted(self._last):
+            try:
+                sizes[shard] = self._source.size(self.data_file(shard))
+            except FileNotFoundError:
+                sizes[shard] = None
+        return sizes
 
     def read_piece(self, entry: Entry) -> Array:
         """All of one piece, its checksum checked."""
         payload = self._payload(entry, 0, entry.nbytes)
         return decode_tensor(
-            entry, payload, self._index.big_endian, self._data_file(entry.shard)
+            entry, payload, self._index.big_endian, self.data_file(entry.shard)
         )
 
     def read_rows(self, entry: Entry, start: int, stop: int) -> Array:
@@ -142,7 +148,7 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
         """
         if entry.shard in self._checked:
             return
-        file = self._data_file(entry.shard)
+        file = self.data_file(entry.shard)
         try:
             size = self._source.size(file)
         except FileNotFoundError:
@@ -160,11 +166,16 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
             )
         self._checked.add(entry.shard)
 
+    def read_bytes(self, shard: int, offset: int, nbytes: int) -> Buffer:
+        """Bytes of a data file. Requires: they lie inside it."""
+        return self._source.read(self.data_file(shard), offset, nbytes)
+
     def _payload(self, entry: Entry, offset: int, nbytes: int) -> Buffer:
         self.check_place(entry)
-        return self._source.read(self._data_file(entry.shard), entry.offset + offset, nbytes)
+        return self.read_bytes(entry.shard, entry.offset + offset, nbytes)
 
-    def _data_file(self, shard: int) -> str:
+    def data_file(self, shard: int) -> str:
+        """The whole name of a data file."""
         return naming.data_file(shard, self._index.num_shards, self._prefix)
 
 
@@ -253,21 +264,17 @@ class StoredTensor:
         return assembled
 
 
-def open_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> Checkpoint:
-    """Open a SavedModel directory, or the bundle with this prefix.
+def open_checkpoint(path: str | os.PathLike[str], *, mapped: bool = True) -> Checkpoint:
+    """Open a SavedModel directory, or the bundle with this prefix; `mapped` as `open_source`.
 
     Raises:
         NotCommittedError: there is no SavedModel, and no bundle either.
-        CorruptionError: its index lies; or with `verify`, a data file does.
+        CorruptionError: its index lies.
     """
     path = os.fspath(path).removeprefix("file://").rstrip("/")
-    source = open_source(path)
+    source = open_source(path, mapped=mapped)
     if source.exists(f"{path}/{naming.SAVED_MODEL_FILE}"):
-        checkpoint = Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
-    elif source.exists(naming.index_file(path)):
-        checkpoint = Checkpoint(path, source, path)
-    else:
-        raise NotCommittedError(path)
-    if verify:
-        checkpoint.verify()
-    return checkpoint
+        return Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
+    if source.exists(naming.index_file(path)):
+        return Checkpoint(path, source, path)
+    raise NotCommittedError(path)

@@ -1,4 +1,4 @@
-"""A bar for each host while it writes, on a terminal; nothing anywhere else."""
+"""Bars of bytes on a terminal, one for each host while it writes; nothing anywhere else."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -18,21 +18,26 @@ from dsave.plan.save_plan import SavePlan
 from dsave.runtime.host_save import HostProgress
 
 
+def bars(*, show: bool) -> Progress:
+    """Bars of bytes on stderr, to be used as a context; none unless it is a terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        console=console,
+        redirect_stdout=False,  # what the caller prints goes where it sent it
+        redirect_stderr=False,
+        disable=not (show and console.is_terminal),
+    )
+
+
 class ProgressBars:
     """Bars for the hosts that a plan has write, while the context lasts."""
 
     def __init__(self, plan: SavePlan, *, show: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            console=console,
-            redirect_stdout=False,  # what the caller prints goes where it sent it
-            redirect_stderr=False,
-            disable=not (show and console.is_terminal),
-        )
+        self._progress = bars(show=show)
         totals: dict[str, int] = {}
         for shard in plan.shards:
             totals[shard.writer] = totals.get(shard.writer, 0) + shard.nbytes

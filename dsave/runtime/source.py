@@ -30,14 +30,17 @@ class Source(Protocol):
         """Let go of the files; what `read` returned stays valid."""
 
 
-def open_source(path: str) -> Source:
+def open_source(path: str, *, mapped: bool = True) -> Source:
     """The source for files below this path on this machine, or below this fsspec URL.
+
+    Not `mapped`: local files are read into memory. A disk that fails, or a file that somebody
+    cuts short, is an OSError then, and not a signal that ends the process.
 
     Raises:
         OptionError: fsspec knows no such URL, or lacks the package for it.
     """
     if "://" not in path:
-        return _MappedFiles()
+        return _MappedFiles() if mapped else _ReadFiles()
     try:
         fsspec.get_filesystem_class(path.partition("://")[0])
     except (ImportError, ValueError) as error:
@@ -75,6 +78,25 @@ class _MappedFiles:
                 else:
                     self._maps[name] = memoryview(b"")  # an empty file cannot be mapped
         return self._maps[name]
+
+
+class _ReadFiles:
+    def exists(self, file: str) -> bool:
+        return Path(file).is_file()
+
+    def size(self, file: str) -> int:
+        return Path(file).stat().st_size
+
+    def read(self, file: str, offset: int, nbytes: int) -> bytes:
+        with Path(file).open("rb") as opened:
+            opened.seek(offset)
+            return opened.read(nbytes)
+
+    def hold(self, file: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class _FetchedFiles:

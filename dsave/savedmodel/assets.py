@@ -67,13 +67,24 @@ def read_assets(
         CorruptionError: an asset has no file, or one elsewhere.
     """
     assets: dict[int, Asset] = {}
+    names = asset_files(meta_graph, file)
     for number, node in enumerate(tree.nodes):
         if node.kind is Kind.ASSET:
             index = meta_graph.object_graph_def.nodes[number].asset.asset_file_def_index
-            if not 0 <= index < len(meta_graph.asset_file_def):
+            if not 0 <= index < len(names):
                 raise CorruptionError(file, "", f"object {number} is an asset without a file")
-            name = meta_graph.asset_file_def[index].filename
-            if not name or "/" in name or name == "..":
-                raise CorruptionError(file, name, "the file of an asset is in no directory")
-            assets[number] = Asset(f"{directory}/{ASSETS_DIRECTORY}/{name}")
+            assets[number] = Asset(f"{directory}/{ASSETS_DIRECTORY}/{names[index]}")
     return assets
+
+
+def asset_files(meta_graph: MetaGraphDef, file: str) -> list[str]:
+    """The names of the files in the directory `assets`; `file` names the SavedModel in errors.
+
+    Raises:
+        CorruptionError: a name leads out of the directory.
+    """
+    names = [described.filename for described in meta_graph.asset_file_def]
+    for name in names:
+        if not name or "/" in name or name in {".", ".."}:
+            raise CorruptionError(file, name, "the file of an asset is in no directory")
+    return names

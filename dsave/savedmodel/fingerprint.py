@@ -12,6 +12,7 @@ a fingerprint. `saved_model_checksum` is left out.
 import re
 
 from farmhash import Fingerprint64
+from google.protobuf.message import DecodeError
 
 from dsave.model.dtype import STRING
 from dsave.proto.graph_pb2 import GraphDef
@@ -40,6 +41,29 @@ def build_fingerprint(saved_model: bytes, index: bytes, uuid: int) -> bytes:
     )
     proto.version.producer = _VERSION
     return proto.SerializeToString(deterministic=True)
+
+
+def fingerprint_problems(fingerprint: bytes, saved_model: bytes, index: bytes) -> list[str]:
+    """What of a model is not as a fingerprint says: of a valid saved_model.pb, of its index.
+
+    By the rules of other versions than this one's only the index can be checked.
+    """
+    try:
+        stored = FingerprintDef.FromString(fingerprint)
+    except DecodeError:
+        return ["it cannot be parsed"]
+    meta_graph = SavedModel.FromString(saved_model).meta_graphs[0]
+    names = meta_graph.object_graph_def.concrete_functions
+    checks = {"index": (stored.checkpoint_hash, _hash(index))}
+    if stored.version.producer == _VERSION and all(map(_UID.search, names)):
+        checks["signatures"] = stored.signature_def_hash, _signature_hash(meta_graph)
+        checks["functions"] = stored.saved_object_graph_hash, _object_graph_hash(meta_graph)
+        checks["graph"] = stored.graph_def_program_hash, _graph_hash(meta_graph.graph_def)
+    return [
+        f"it is of a model with {'another' if what in {'index', 'graph'} else 'other'} {what}"
+        for what, (said, found) in checks.items()
+        if said != found
+    ]
 
 
 def _signature_hash(meta_graph: MetaGraphDef) -> int:

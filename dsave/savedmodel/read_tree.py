@@ -69,17 +69,44 @@ def read_tree(
     """
     if not meta_graph.object_graph_def.nodes:
         raise ModelError(file, "it holds a graph and no objects; dsave.open reads its tensors")
+    walk = _Walk(meta_graph.object_graph_def, _tracked(object_graph, file), entries, file)
+    tree = walk.tree()
+    if walk.problems:
+        raise walk.problems[0]
+    return tree
+
+
+def tree_problems(
+    meta_graph: MetaGraphDef,
+    object_graph: bytes | None,
+    entries: Mapping[str, tuple[Entry, ...]],
+    file: str,
+) -> list[CorruptionError]:
+    """All for which `read_tree` refuses the objects. Without objects there is none."""
+    if not meta_graph.object_graph_def.nodes:
+        return []
+    try:
+        walk = _Walk(meta_graph.object_graph_def, _tracked(object_graph, file), entries, file)
+        walk.tree()
+    except CorruptionError as error:
+        return [error]
+    return walk.problems
+
+
+def _tracked(object_graph: bytes | None, file: str) -> TrackableObjectGraph:
     if object_graph is None:
         raise CorruptionError(file, OBJECT_GRAPH_KEY, "the checkpoint has no object graph")
     try:
-        tracked = TrackableObjectGraph.FromString(object_graph)
+        return TrackableObjectGraph.FromString(object_graph)
     except DecodeError:
         raise CorruptionError(file, OBJECT_GRAPH_KEY, "it cannot be parsed") from None
-    return _Walk(meta_graph.object_graph_def, tracked, entries, file).tree()
 
 
 class _Walk:
-    """Both graphs, followed from the root, breadth first."""
+    """Both graphs, followed from the root, breadth first.
+
+    `problems` are the variables of which they contradict each other, or the index.
+    """
 
     def __init__(
         self,
@@ -92,6 +119,7 @@ class _Walk:
         self._tracked = tracked
         self._entries = entries
         self._file = file
+        self.problems: list[CorruptionError] = []
         self._component_names = {
             component.name
             for node in saved.nodes
@@ -204,16 +232,20 @@ class _Walk:
         proto = self._saved.nodes[number].variable
         found = self._value_key(number)
         if found is None:
-            raise CorruptionError(
-                self._file, path, "the checkpoint's object graph has no value of it"
-            )
+            self._refuse(path, "the checkpoint's object graph has no value of it")
+            return None
         key, full_name = found
         if key not in self._entries:
             self._missing.append(path)
             return None
         entry = self._entries[key][0]
-        if self._saved.nodes[number].HasField("variable"):
-            self._check_type(proto, entry, path)
+        if self._saved.nodes[number].HasField("variable") and not _fits(proto, entry):
+            self._refuse(
+                path,
+                f"it is a variable of dtype number {proto.dtype} and shape "
+                f"{_sizes(proto)}, in the checkpoint it is {entry.dtype} {entry.shape}",
+            )
+            return None
         try:
             for device in (
                 proto.device,
@@ -223,7 +255,8 @@ class _Walk:
             synchronization = Synchronization(proto.synchronization)
             aggregation = Aggregation(proto.aggregation)
         except (DeviceError, ValueError) as error:
-            raise CorruptionError(self._file, path, str(error)) from None
+            self._refuse(path, str(error))
+            return None
         components = proto.experimental_distributed_variable_components
         return StoredVariable(
             key,
@@ -239,19 +272,8 @@ class _Walk:
             tuple(part.device for part in components),
         )
 
-    def _check_type(self, proto: SavedVariable, entry: Entry, path: str) -> None:
-        sizes = [dim.size for dim in proto.shape.dim]
-        fits = proto.shape.unknown_rank or (
-            len(sizes) == len(entry.shape)
-            and all(a in {-1, b} for a, b in zip(sizes, entry.shape, strict=True))
-        )
-        if not fits or proto.dtype != entry.dtype.number:
-            raise CorruptionError(
-                self._file,
-                path,
-                f"it is a variable of dtype number {proto.dtype} and shape {tuple(sizes)}, "
-                f"in the checkpoint it is {entry.dtype} {entry.shape}",
-            )
+    def _refuse(self, path: str, problem: str) -> None:
+        self.problems.append(CorruptionError(self._file, path, problem))
 
     def _add_slots(self, nodes: list[TreeNode], number: int) -> None:
         """Give an optimizer its dict of dicts, if it keeps variables for others."""
@@ -284,6 +306,20 @@ class _Walk:
             if slot.original_variable_node_id == about and slot.slot_name == name:
                 return self._checked(slot.slot_variable_node_id, self._tracked, name)
         return None
+
+
+def _sizes(variable: SavedVariable) -> tuple[int, ...]:
+    return tuple(dim.size for dim in variable.shape.dim)
+
+
+def _fits(variable: SavedVariable, entry: Entry) -> bool:
+    """Whether the entry can be the value of the variable."""
+    sizes = _sizes(variable)
+    fits = variable.shape.unknown_rank or (
+        len(sizes) == len(entry.shape)
+        and all(a in {-1, b} for a, b in zip(sizes, entry.shape, strict=True))
+    )
+    return fits and variable.dtype == entry.dtype.number
 
 
 def _kind(saved: SavedObject) -> Kind:
