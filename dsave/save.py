@@ -210,8 +210,9 @@ def _plan(
                     variable.name, f"it is on {component.host}, which this cluster has not"
                 )
             snapshots.setdefault(component.host, {})[component.key] = variable.name
-    draft = plan_shards(variables, hosts, io_host, defaultdict(StringNbytes))
-    writers = list(dict.fromkeys(shard.writer for shard in draft)) or [io_host or hosts[0]]
+    parts = part_keys(metadata.components)
+    shards = plan_shards(variables, hosts, io_host, defaultdict(StringNbytes), None, parts)
+    writers = list(dict.fromkeys(shard.writer for shard in shards)) or [io_host or hosts[0]]
     found = participants.begin(snapshots, writers)
     string_nbytes = {k: n for answer in found.values() for k, n in answer.string_nbytes.items()}
     markers = participants.seen(writers) if len(writers) > 1 else {}
@@ -219,13 +220,10 @@ def _plan(
         writer: frozenset(other for other in writers if marker_of(other) in markers[writer])
         for writer in markers
     }
-    return SavePlan(
-        directory,
-        plan_shards(
-            variables, hosts, io_host, string_nbytes, sharding, part_keys(metadata.components)
-        ),
-        plan_disks(writers, sees, {writer: found[writer].free_nbytes for writer in writers}),
-    )
+    if string_nbytes or sharding is not None:  # which change no writer, but what files hold
+        shards = plan_shards(variables, hosts, io_host, string_nbytes, sharding, parts)
+    free_nbytes = {writer: found[writer].free_nbytes for writer in writers}
+    return SavePlan(directory, shards, plan_disks(writers, sees, free_nbytes))
 
 
 def _metadata_files(

@@ -14,7 +14,6 @@ import os
 import shutil
 import threading
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -214,7 +213,7 @@ def test_tensors_that_share_bytes_are_found(saved):
     rewrite_index(
         saved,
         lambda e: (
-            replace(e, offset=first.offset, crc32c=first.crc32c)
+            e._replace(offset=first.offset, crc32c=first.crc32c)
             if e.key == f"seen{SUFFIX}"
             else e
         ),

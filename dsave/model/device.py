@@ -5,6 +5,7 @@ Grammar and errors follow tensorflow/python/framework/device_spec.py.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dsave.errors import DeviceError
 
@@ -116,6 +117,7 @@ class DeviceSpec:
         return (self.job, self.replica, self.task, self.device_type, self.device_index)
 
 
+@lru_cache(maxsize=1024)  # a few devices, asked for many times for each variable
 def host_of(device: str) -> str:
     """The host part of a whole device name: `/job:worker/replica:0/task:1`."""
     return device.rpartition("/device:")[0]

@@ -147,7 +147,7 @@ def component_entries(
             if box.overlap(lies) is not None:
                 inner = lies.within(box)
                 stored_box = None if inner.covers(box.lengths) else inner
-                yield replace(piece, key=node.key, shape=box.lengths, box=stored_box)
+                yield piece._replace(key=node.key, shape=box.lengths, box=stored_box)
 
 
 def _own_nodes(variable: Variable, policy: VariablePolicy) -> tuple[Component, ...]:

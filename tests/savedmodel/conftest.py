@@ -3,7 +3,6 @@
 Sharded variables are stored in slices, those of dtypes that TensorFlow can put together.
 """
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -135,8 +134,7 @@ def part_entries(variable, whole, value, parts):
     for component in variable.components:
         if component.key in parts:
             data = array[component.box.index].tobytes()
-            yield replace(
-                whole,
+            yield whole._replace(
                 key=parts[component.key],
                 shape=component.box.lengths,
                 offset=offset,
