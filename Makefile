@@ -3,10 +3,12 @@
 #   make demo    a cluster, a save and a load, on this machine
 #   make test    lint, types, layers, tests; with TensorFlow as the oracle
 #   make bench   the throughput of saves
+#   make fuzz    hostile files, a minute of each kind; FUZZ_S=600 make fuzz for longer
 #
 # PYTHON=python3.12 make test   to use another Python than python3
 
 PYTHON ?= python3
+FUZZ_S ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -15,10 +17,10 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint types layers format clean
+.PHONY: help demo test bench fuzz lint types layers format clean
 
 help:
-	@sed -n '3,7s/^# *//p' Makefile
+	@sed -n '3,8s/^# *//p' Makefile
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/dsave demo
@@ -28,6 +30,9 @@ test: lint types layers
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/throughput.py
+
+fuzz: $(VENV)/.installed-fuzz
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_S)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
