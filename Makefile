@@ -2,7 +2,7 @@
 #
 #   make demo    a cluster, a save and a load, on this machine
 #   make test    lint, types, layers, tests; with TensorFlow as the oracle
-#   make bench   the throughput of saves
+#   make bench   how fast saves and reads are, beside TensorFlow
 #   make fuzz    hostile files, a minute of each kind; FUZZ_S=600 make fuzz for longer
 #
 # PYTHON=python3.12 make test   to use another Python than python3
@@ -30,6 +30,7 @@ test: lint types layers
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/reading.py
 
 fuzz: $(VENV)/.installed-fuzz
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_S)

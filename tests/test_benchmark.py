@@ -1,7 +1,8 @@
-"""The benchmark runs, small, and says what it promises.
+"""The benchmarks run, small, and say what they promise.
 
-Claims: it prints a rate for each route, and each host's peak memory; --small prints seconds;
-its JSON has every save; it leaves nothing in the directory that it was given.
+Claims: that of saves prints a rate for each route, and each host's peak memory; --small prints
+seconds; its JSON has every save. That of reads prints a rate or a time for each kind of read.
+Either leaves nothing in the directory that it was given.
 """
 
 import json
@@ -14,13 +15,20 @@ import pytest
 
 pytestmark = pytest.mark.ray
 
-PROGRAM = Path(__file__).parents[1] / "benchmarks/throughput.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NUMBER = r"\d+\.\d+"
 
 
-def run(directory, *options):
+def run(directory, *options, program="throughput.py"):
     return subprocess.run(
-        [sys.executable, PROGRAM, "--no-tensorflow", "--directory", directory, *options],
+        [
+            sys.executable,
+            BENCHMARKS / program,
+            "--no-tensorflow",
+            "--directory",
+            directory,
+            *options,
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -57,3 +65,20 @@ def test_many_small_variables_are_timed_in_seconds(tmp_path):
     assert printed.splitlines()[5].endswith("seconds")
     assert re.search(rf"^local +dsave +{NUMBER} +{NUMBER}$", printed, re.MULTILINE)
     assert "designated" not in printed
+
+
+def test_reads_of_every_kind_are_timed(tmp_path):
+    options = ("--gib", "0.01", "--keys", "100", "--repeats", "1")
+    printed = run(tmp_path, *options, program="reading.py")
+    for kind in (
+        "dsave.open",
+        "dsave.open, copied",
+        "opening an index of 100 keys",
+        "one row of 16,384 bytes of 10,737,418",
+        "loading 10,737,418 bytes onto 1 host",
+        "loading 10,737,418 bytes onto 2 hosts",
+        "two hosts / one",
+    ):
+        line = rf"^{re.escape(kind)} +{NUMBER} +{NUMBER}(?:  seconds|  ratio)?$"
+        assert re.search(line, printed, re.MULTILINE), kind
+    assert list(tmp_path.iterdir()) == []
