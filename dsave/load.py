@@ -184,7 +184,7 @@ def _load_on(
             partial = options.allow_partial_checkpoint
             bound = bind_to(into, cluster, tree, path, partial=partial)
         plan = plan_load(
-            wants((stored[number].key, variable) for number, variable in bound.items()),
+            wants(tree, bound),
             index.entries,
             _data_files(index, views, path),
             # Rows of another byte order are not told apart by their bytes.

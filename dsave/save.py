@@ -33,7 +33,7 @@ from dsave.runtime.host_save import HostProgress, Incoming, Receipt, Ticket, mar
 from dsave.runtime.participants import Participants
 from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
-from dsave.savedmodel.components import component_entries, part_keys, zeros_nbytes
+from dsave.savedmodel.components import component_entries, component_keys
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import Metadata, build_saved_model
 
@@ -152,8 +152,7 @@ def save(
             served.close()
         seconds = time.perf_counter() - started
         heard = {**coordinator.progress(), **ended}
-        own_nbytes = len(object_graph.payload) + zeros_nbytes(metadata.components)
-        return _result(plan, coordinator.receipts, own_nbytes, heard, seconds)
+        return _result(plan, coordinator.receipts, len(object_graph.payload), heard, seconds)
 
     return finish() if wait else SaveHandle(finish, cluster)
 
@@ -210,8 +209,8 @@ def _plan(
                     variable.name, f"it is on {component.host}, which this cluster has not"
                 )
             snapshots.setdefault(component.host, {})[component.key] = variable.name
-    parts = part_keys(metadata.components)
-    shards = plan_shards(variables, hosts, io_host, defaultdict(StringNbytes), None, parts)
+    keys = component_keys(metadata.components)
+    shards = plan_shards(variables, hosts, io_host, defaultdict(StringNbytes), None, keys)
     writers = list(dict.fromkeys(shard.writer for shard in shards)) or [io_host or hosts[0]]
     found = participants.begin(snapshots, writers)
     string_nbytes = {k: n for answer in found.values() for k, n in answer.string_nbytes.items()}
@@ -221,7 +220,7 @@ def _plan(
         for writer in markers
     }
     if string_nbytes or sharding is not None:  # which change no writer, but what files hold
-        shards = plan_shards(variables, hosts, io_host, string_nbytes, sharding, parts)
+        shards = plan_shards(variables, hosts, io_host, string_nbytes, sharding, keys)
     free_nbytes = {writer: found[writer].free_nbytes for writer in writers}
     return SavePlan(directory, shards, plan_disks(writers, sees, free_nbytes))
 
@@ -244,14 +243,11 @@ def _metadata_files(
             crc32c=object_graph.crc32c,
         )
     )
-    shared = component_entries(
-        metadata.components, entries, plan.object_graph_shard, writer.nbytes
-    )
+    shared = component_entries(metadata.components, entries)
     index = build_index([*entries, *shared], plan.num_shards)
-    zeros = bytes(zeros_nbytes(metadata.components))
     debug_info = metadata.debug_info
     return {
-        plan.object_graph_file: object_graph.payload + zeros,
+        plan.object_graph_file: object_graph.payload,
         naming.INDEX_FILE: index,
         naming.FINGERPRINT_FILE: build_fingerprint(
             metadata.saved_model, index, secrets.randbits(128)

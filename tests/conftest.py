@@ -18,8 +18,9 @@ from dsave.model import new_variable
 from dsave.model.dtype import STRING, dtype_of
 from dsave.model.slices import Box
 from dsave.model.trackable import Module, trace
+from dsave.model.variable import SyncOnReadVariable
 from dsave.options import SaveOptions, VariablePolicy
-from dsave.savedmodel.components import component_entries, zeros_nbytes
+from dsave.savedmodel.components import component_entries, component_keys
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import build_saved_model
 
@@ -236,9 +237,13 @@ def _write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
         shards[0].add(key, dtype_of("int32"), (), [b"\1\0\0\0"])
     graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
     shards[2].add(naming.OBJECT_GRAPH_KEY, STRING, (), [graph.payload], crc32c=graph.crc32c)
+    own = set(component_keys(metadata.components).values())
+    for node in metadata.components:  # replicas of sums, which have bytes of their own
+        if node.key in own and isinstance(node.variable, SyncOnReadVariable):
+            zeros = np.zeros(node.variable.shape, node.variable.dtype.numpy)
+            shards[2].add(node.key, node.variable.dtype, zeros.shape, [zeros.tobytes()])
     entries = [entry for shard in shards for entry in shard.entries]
-    entries += component_entries(metadata.components, entries, 2, shards[2].nbytes)
-    data[2] += bytes(zeros_nbytes(metadata.components))
+    entries += component_entries(metadata.components, entries)
     for file, content in zip(FILES, data, strict=True):
         (directory / file).write_bytes(content)
     index = build_index(entries, len(FILES))

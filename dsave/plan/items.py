@@ -78,12 +78,12 @@ def items_of(
     givers: Mapping[str, str],
     io_host: str | None,
     string_nbytes: Mapping[str, StringNbytes],
-    part_keys: Mapping[str, str],
+    component_keys: Mapping[str, str],
 ) -> Iterable[tuple[str, Item]]:
     """Each entry of a variable, and the host that gives it.
 
     `givers` is the choice of hosts, by name of the load; `io_host`, `string_nbytes` and
-    `part_keys` as for `plan_shards`.
+    `component_keys` as for `plan_shards`.
     """
     dtype, shape = variable.dtype, variable.shape
 
@@ -105,16 +105,18 @@ def items_of(
                 yield c.host, Item(key, dtype, shape, c.box, (part(c),))
         else:  # TensorFlow cannot put slices of this dtype together: store one piece
             parts = tuple(part(c) for c in pieces)
-            keys = tuple(part_keys[c.key] for c in pieces if c.key in part_keys)
+            keys = tuple(component_keys[c.key] for c in pieces if c.key in component_keys)
             yield pieces[0].host, Item(key, dtype, shape, None, parts, part_keys=keys)
         return
     host = givers[key]
-    if isinstance(variable, SyncOnReadVariable) and variable.aggregation in {
-        Aggregation.SUM,
-        Aggregation.MEAN,
-    }:
-        whole = part(*variable.components)
-        yield host, Item(key, dtype, shape, None, (whole,), variable.aggregation)
+    if isinstance(variable, SyncOnReadVariable):
+        added = variable.aggregation in {Aggregation.SUM, Aggregation.MEAN}
+        whole = part(*variable.components[: None if added else 1])
+        aggregation = variable.aggregation if added else Aggregation.NONE
+        yield host, Item(key, dtype, shape, None, (whole,), aggregation)
+        for c in variable.components:  # replicas differ, so each has bytes of its own
+            if c.key in component_keys:
+                yield c.host, Item(component_keys[c.key], dtype, shape, None, (part(c),))
         return
     held = {component.host: component for component in reversed(variable.components)}
     if not isinstance(variable, MirroredVariable) or io_host not in held:

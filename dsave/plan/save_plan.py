@@ -91,14 +91,15 @@ def plan_shards(
     io_host: str | None,
     string_nbytes: Mapping[str, StringNbytes],
     sharding: ShardingCallback | None = None,
-    part_keys: Mapping[str, str] = MappingProxyType({}),
+    component_keys: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Shard, ...]:
     """Cut the variables (checkpoint key, variable) into data files and choose their writers.
 
     `hosts` in the cluster's order; `io_host` is the host of `experimental_io_device`;
     `string_nbytes` gives the size of each string array by component key; `sharding` cuts what
-    one host gives (None: it stays one file); `part_keys` are checkpoint keys that parts of
-    sharded variables have beside that of the variable, by component key.
+    one host gives (None: it stays one file); `component_keys` are checkpoint keys that parts of
+    sharded variables and replicas that differ have beside that of the variable, by the key
+    that their host knows them by.
 
     Raises:
         ModelError: two variables have one checkpoint key.
@@ -114,7 +115,9 @@ def plan_shards(
     givers = balance_bytes((load for key, v in variables for load in _loads(key, v)), hosts)
     by_host: dict[str, list[Item]] = {host: [] for host in hosts}
     for key, variable in variables:
-        for host, item in items_of(key, variable, givers, io_host, string_nbytes, part_keys):
+        for host, item in items_of(
+            key, variable, givers, io_host, string_nbytes, component_keys
+        ):
             by_host[host].append(item)
     files = [
         (host, file)

@@ -22,6 +22,7 @@ from dsave.model.variable import (
 from dsave.plan.load_plan import Want
 from dsave.plan.placement import Moved, place
 from dsave.runtime.cluster import Cluster
+from dsave.savedmodel.components import own_places
 from dsave.savedmodel.tree import StoredVariable, Tree
 
 _NAMED = 5
@@ -117,10 +118,29 @@ def bind_to(
     return bound
 
 
-def wants(variables: Iterable[tuple[str, Variable]]) -> list[Want]:
-    """What hosts need for these variables, each with its checkpoint key."""
+def wants(tree: Tree, bound: Mapping[int, Variable]) -> list[Want]:
+    """What hosts need for the variables that stored ones, by node id, have become.
+
+    Replicas that were saved with a value of their own get it back, if there are as many now. If
+    not, each gets what they were worth together, or of a sum its share.
+    """
+    stored, own = tree.variables(), _components(tree)
     found: list[Want] = []
-    for key, variable in variables:
+    for number, variable in bound.items():
+        key = stored[number].key
+        if isinstance(variable, SyncOnReadVariable):
+            replicas = [
+                own.get((number, place), stored[number])
+                for place in range(len(stored[number].components))
+            ]
+            kinds = {(replica.dtype, replica.shape) for replica in replicas}
+            differ = len({replica.key for replica in replicas}) > 1
+            if differ and len(kinds) == 1 and len(replicas) == len(variable.components):
+                found += [
+                    Want(part.host, replica.key, variable.dtype, part.box, ((part.key, 0),))
+                    for replica, part in zip(replicas, variable.components, strict=True)
+                ]
+                continue
         slots: dict[tuple[str, Box], list[tuple[str, int]]] = {}
         for replica, component in enumerate(variable.components):
             place = (component.host, component.box)
@@ -137,25 +157,20 @@ def wants(variables: Iterable[tuple[str, Variable]]) -> list[Want]:
 
 
 def reads(tree: Tree, bound: Mapping[int, Variable]) -> dict[int, Callable[[], Any]]:
-    """What functions read at each node: a variable, or what its component was worth.
+    """What functions read at each node: a variable, or what stands for its component here.
 
-    The first component of a sum was saved as all of it, the others as zero; so it stays right
-    whatever number of replicas there is now. Of a table a part is its rows.
+    A function that adds up the replicas of a sum shall have the sum of those that there are
+    now, whatever their number: the first stands for all of it, the others for zero. Of a table
+    a part is its rows.
     """
     found: dict[int, Callable[[], Any]] = {
         number: partial(value_of, variable) for number, variable in bound.items()
     }
-    owners = [
-        (number, index)
-        for number, variable in tree.variables().items()
-        for index in range(len(variable.components))
-        if index or variable.synchronization is Synchronization.NONE
-    ]
-    if len(owners) != len(tree.components):
-        return found  # not as dsave writes them
     start = 0
-    for number, (owner, index) in zip(tree.components, owners, strict=True):
-        component, variable = tree.components[number], tree.nodes[owner].variable
+    components = _components(tree)
+    numbers = list(tree.components)[: len(components)]
+    for number, ((owner, index), component) in zip(numbers, components.items(), strict=True):
+        variable = tree.nodes[owner].variable
         if variable is None or owner not in bound:
             continue
         if variable.synchronization is Synchronization.NONE:
@@ -163,12 +178,24 @@ def reads(tree: Tree, bound: Mapping[int, Variable]) -> dict[int, Callable[[], A
             rows = slice(start, start + component.shape[0])
             start = rows.stop
             found[number] = partial(_rows, bound[owner], rows)
-        elif _is_summed(variable):
+        elif index and _is_summed(variable):
             zeros = np.zeros(component.shape, component.dtype.numpy)
             found[number] = partial(value_of, zeros)
         else:
             found[number] = found[owner]
     return found
+
+
+def _components(tree: Tree) -> dict[tuple[int, int], StoredVariable]:
+    """The components that are objects, by their variable's node id and their place in it."""
+    owners = [
+        (number, place)
+        for number, variable in tree.variables().items()
+        for place in own_places(variable)
+    ]
+    if len(owners) != len(tree.components):
+        return {}  # not as dsave writes them
+    return dict(zip(owners, tree.components.values(), strict=True))
 
 
 def _is_summed(variable: StoredVariable) -> bool:

@@ -3,16 +3,20 @@
 When TensorFlow's Python loads a model, it makes one variable of each variable node and gives
 it to every capture that is bound to the node. Its own expanded models bind all components of a
 variable to one node, so a function that adds two replicas, of 10 and 20, adds 30 to 30 once it
-is loaded. Here each replica but the first, and each part of a sharded variable, is a variable
-node of its own, a child of the root's child `_components`. The checkpoint says under its own
-key what it is worth, so that every reader computes what the function computed before:
+is loaded. Here components are variable nodes of their own, children of the root's child
+`_components`. The checkpoint says under its own key what each is worth, so that every reader
+computes what the function computed before:
 
-    mirrored, or read by mean or first    the bytes of the variable's own entry
-    read by sum                           zeros: the variable's own entry is the whole sum
-    sharded                               the bytes of its rows, within the variable's own
-    sharded strings                       no node: strings are stored whole, rows have no bytes
+    mirrored                 all but the first    the bytes of the variable's own entry
+    on read, by sum or mean  all                  its own value
+    on read, by first        all but the first    its own value
+    sharded                  all                  the bytes of its rows, within the variable's
 
-Nothing is written twice. The zeros are one run of bytes, as long as the longest sum.
+The first of a mirrored variable is the variable's own node. Where replicas are added up that is
+their sum or mean, and the first replica is another one.
+
+Without nodes of their own are rows of strings, which are no run of bytes, and replicas of a
+dtype that TensorFlow cannot add: there is only what they are worth together.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,22 +24,28 @@ from dataclasses import dataclass, replace
 
 from dsave.errors import ModelError
 from dsave.format.bundle import Entry
-from dsave.format.crc32c import crc32c
 from dsave.model.slices import Box
 from dsave.model.trackable import Module, Node, ObjectGraph, checkpoint_key
 from dsave.model.variable import (
     Aggregation,
     Component,
+    MirroredVariable,
     ShardedVariable,
     Synchronization,
-    SyncOnReadVariable,
     Variable,
 )
 from dsave.options import VariablePolicy
 from dsave.savedmodel.nodes import Names
+from dsave.savedmodel.tree import StoredVariable
 
 COMPONENTS = "_components"
 """The root's child that has the components as children."""
+
+_ADDED = frozenset(
+    {"float16", "float32", "float64", "bfloat16", "complex64", "complex128"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
+"""The dtypes for which TensorFlow 2.21 has AddV2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +57,6 @@ class ComponentNode:
     component: Component
     variable: Variable
     variable_key: str
-
-    @property
-    def holds_zeros(self) -> bool:
-        """Whether it is one of several that are added up, and the first holds the sum."""
-        return (
-            isinstance(self.variable, SyncOnReadVariable)
-            and self.variable.aggregation is Aggregation.SUM
-        )
 
 
 def lists_components(variable: Variable, policy: VariablePolicy) -> bool:
@@ -103,44 +105,32 @@ def expanded(
     return ObjectGraph((root, *graph.nodes[1:], middle, *nodes)), tuple(components)
 
 
-def part_keys(components: Iterable[ComponentNode]) -> dict[str, str]:
-    """The checkpoint key of each part of a sharded variable, by the key that its host knows."""
+def component_keys(components: Iterable[ComponentNode]) -> dict[str, str]:
+    """The checkpoint key of each component whose bytes are not those of all others.
+
+    By the key that its host knows it by: parts of sharded variables, and replicas that differ.
+    """
     return {
         node.component.key: node.key
         for node in components
-        if isinstance(node.variable, ShardedVariable)
+        if not isinstance(node.variable, MirroredVariable)
     }
 
 
-def zeros_nbytes(components: Iterable[ComponentNode]) -> int:
-    """Bytes of the run of zeros that components are worth."""
-    return max((node.variable.nbytes for node in components if node.holds_zeros), default=0)
-
-
 def component_entries(
-    components: Iterable[ComponentNode],
-    entries: Iterable[Entry],
-    zeros_shard: int,
-    zeros_offset: int,
+    components: Iterable[ComponentNode], entries: Iterable[Entry]
 ) -> Iterator[Entry]:
-    """The entries of components that are not among `entries`, of bytes that are stored anyway.
-
-    The run of zeros is in data file `zeros_shard` at byte `zeros_offset`.
-    """
+    """The entries of components that are not among `entries`: of their variables' bytes."""
     stored: dict[str, list[Entry]] = {}
     for entry in entries:
         stored.setdefault(entry.key, []).append(entry)
-    zeros_crcs: dict[int, int] = {0: 0}
     for node in components:
         dtype, box = node.variable.dtype, node.component.box
-        nbytes = box.size * dtype.itemsize
         if node.key in stored:
             continue
-        if node.holds_zeros or not (nbytes or dtype.is_string):
-            if nbytes not in zeros_crcs:
-                zeros_crcs[nbytes] = crc32c(bytes(nbytes))
-            crc = zeros_crcs[nbytes]
-            yield Entry(node.key, dtype, box.lengths, zeros_shard, zeros_offset, nbytes, crc)
+        if not box.size and not dtype.is_string:
+            piece = stored[node.variable_key][0]
+            yield piece._replace(key=node.key, shape=box.lengths, nbytes=0, crc32c=0, box=None)
             continue
         for piece in stored[node.variable_key]:
             lies = Box.whole(piece.shape) if piece.box is None else piece.box
@@ -150,8 +140,19 @@ def component_entries(
                 yield piece._replace(key=node.key, shape=box.lengths, box=stored_box)
 
 
+def own_places(variable: Variable | StoredVariable) -> range:
+    """Which components of a distributed variable are objects of their own, if any are."""
+    count = len(variable.components)
+    if variable.synchronization is Synchronization.NONE:
+        return range(count)
+    if variable.synchronization is Synchronization.ON_READ and count > 1:
+        added = variable.aggregation in {Aggregation.SUM, Aggregation.MEAN}
+        if added:
+            return range(count if variable.dtype.name in _ADDED else 0)
+    return range(1, count)
+
+
 def _own_nodes(variable: Variable, policy: VariablePolicy) -> tuple[Component, ...]:
     if not lists_components(variable, policy) or not variable.dtype.variable:
         return ()
-    parts = variable.components
-    return parts if isinstance(variable, ShardedVariable) else parts[1:]
+    return tuple(variable.components[place] for place in own_places(variable))

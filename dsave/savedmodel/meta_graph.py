@@ -23,7 +23,7 @@ from dsave.options import SaveOptions
 from dsave.proto.graph_pb2 import GraphDef
 from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
 from dsave.savedmodel.assets import add_asset
-from dsave.savedmodel.components import ComponentNode, expanded, zeros_nbytes
+from dsave.savedmodel.components import ComponentNode, expanded
 from dsave.savedmodel.debug_info import build_debug_info
 from dsave.savedmodel.debug_stripper import strip_debug_ops
 from dsave.savedmodel.function_def import Stack
@@ -56,8 +56,8 @@ class Metadata:
     """What is written beside the tensors.
 
     `saved_model` is saved_model.pb. `object_graph` is the value of the checkpoint's entry
-    `_CHECKPOINTABLE_OBJECT_GRAPH`. `components` have entries of their own, of bytes that are
-    stored anyway. `debug_info` is None unless it was asked for.
+    `_CHECKPOINTABLE_OBJECT_GRAPH`. `components` have entries of their own. `debug_info` is None
+    unless it was asked for.
     """
 
     saved_model: bytes
@@ -69,7 +69,7 @@ class Metadata:
     def nbytes(self) -> int:
         """Bytes of what is written beside the tensors, but for the checkpoint's index."""
         files = (self.saved_model, self.object_graph, self.debug_info or b"")
-        return sum(map(len, files)) + zeros_nbytes(self.components)
+        return sum(map(len, files))
 
 
 def build_saved_model(

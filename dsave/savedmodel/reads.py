@@ -11,8 +11,8 @@
     a part, of strings       its rows of emb                its rows of emb
 
 Only functions that read replicas themselves can tell the policies apart. `components` says why
-a sum is right in every reader. Of dtypes that TensorFlow cannot add the first replica alone is
-read: it is what they were worth together when they were saved.
+a sum is right in every reader, and of which dtypes there are no replicas to add: those are read
+as without the policy.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,18 +26,10 @@ from dsave.functions.graph import READ, Capture
 from dsave.model.asset import Asset
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
-from dsave.model.variable import (
-    Aggregation,
-    ShardedVariable,
-    SyncOnReadVariable,
-)
+from dsave.model.variable import Aggregation, ShardedVariable
 from dsave.savedmodel.assets import GraphAsset
 from dsave.savedmodel.nodes import Names, Nodes, add_const, add_node
 from dsave.savedmodel.resources import GraphVariable, Resource
-
-_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16", "complex64", "complex128"})
-_ADDED = _FLOATS | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-"""The dtypes for which TensorFlow 2.21 has AddN and ZerosLike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +80,10 @@ class Readings:
 
 def worth(variable: GraphVariable) -> Reading:
     """How the graph reads what a variable is worth."""
-    if aggregates(variable, Aggregation.SUM, Aggregation.MEAN):
-        return Reading(variable.resources, aggregates(variable, Aggregation.MEAN))
+    if variable.is_aggregate:
+        mean = variable.variable.aggregation is Aggregation.MEAN
+        return Reading(variable.resources, mean)
     return Reading(variable.resources[:1])
-
-
-def aggregates(variable: GraphVariable, *ways: Aggregation) -> bool:
-    """Whether it is one of these aggregates of its components, which TensorFlow can compute."""
-    described = variable.variable
-    return (
-        isinstance(described, SyncOnReadVariable)
-        and len(variable.resources) > 1
-        and described.aggregation in ways
-        and described.dtype.name in _ADDED
-        and (described.aggregation is not Aggregation.MEAN or described.dtype.name in _FLOATS)
-    )
 
 
 def add_read(
@@ -131,16 +112,17 @@ def add_read(
             read(resource, f"{name}/replica_{place}")
             for place, resource in enumerate(reading.resources)
         ]
-        total = names.unique(f"{name}/sum" if reading.mean else name)
-        add_node(nodes, total, "AddN", values, device, T=dtype, N=len(values))
+        total, *others = values
+        for value in others:  # in this order, as `aggregated` does: no sum of many at once
+            node = names.unique(f"{name}/sum" if reading.mean else name)
+            add_node(nodes, node, "AddV2", (total, value), device, T=dtype)
+            total = f"{node}:z:0"
         if not reading.mean:
-            return f"{total}:sum:0"
+            return total
         count = names.unique(f"{name}/count")
         add_const(nodes, count, np.array(len(values), dtype.numpy), dtype, device)
         mean = names.unique(name)
-        add_node(
-            nodes, mean, "RealDiv", (f"{total}:sum:0", f"{count}:output:0"), device, T=dtype
-        )
+        add_node(nodes, mean, "RealDiv", (total, f"{count}:output:0"), device, T=dtype)
         return f"{mean}:z:0"
     if reading.box is None:
         return read(reading.resources[0], name)
@@ -157,10 +139,10 @@ def add_read(
 
 
 def _component(variable: GraphVariable, place: int) -> Reading:
-    whole, *others = variable.resources
+    first, *others = variable.resources
     box = variable.variable.components[place].box
     if isinstance(variable.variable, ShardedVariable):
         if others:
             return Reading((others[place],))
-        return Reading((whole,), box=None if box.covers(variable.variable.shape) else box)
-    return Reading((variable.resources[place] if others else whole,))
+        return Reading((first,), box=None if box.covers(variable.variable.shape) else box)
+    return Reading((variable.resources[place] if others else first,))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dsave.model.dtype import DType
 from dsave.model.slices import Box
-from dsave.model.variable import Variable
+from dsave.model.variable import ShardedVariable, Variable
 from dsave.options import VariablePolicy
 from dsave.proto.graph_pb2 import FunctionDef
 from dsave.savedmodel.components import ComponentNode
@@ -51,14 +51,20 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class GraphVariable:
-    """A variable and its resources.
+    """A variable, its checkpoint key, and its resources.
 
-    The first resource holds the whole value. After it come the other replicas, or the parts, if
-    the policy expands.
+    The first resource holds the whole value, and after it come the other replicas or the parts,
+    if the policy expands. But of replicas that are added up there is no whole.
     """
 
     variable: Variable
+    key: str
     resources: tuple[Resource, ...]
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether the resources are replicas that are added up."""
+        return all(resource.key != self.key for resource in self.resources)
 
 
 def add_capture(function: FunctionDef, name: str, resource: Resource) -> None:
@@ -79,10 +85,14 @@ def add_variable(
     policy: VariablePolicy,
 ) -> GraphVariable:
     """Add a variable's handles and reads, and those of its components, to the main graph."""
-    wanted = [(variable.name, variable.device, node_id, key, Box.whole(variable.shape))]
-    for extra in components:
-        part = extra.component
-        wanted.append((part.name, part.device, extra.node_id, extra.key, part.box))
+    wanted = [
+        (own.component.name, own.component.device, own.node_id, own.key, own.component.box)
+        for own in components
+    ]
+    first_is_own = bool(components) and components[0].component is variable.components[0]
+    if not first_is_own or isinstance(variable, ShardedVariable):
+        whole = variable.name, variable.device, node_id, key, Box.whole(variable.shape)
+        wanted.insert(0, whole)
     resources = []
     for name, device, object_id, entry, box in wanted:
         node = names.unique(node_name(name))
@@ -102,4 +112,4 @@ def add_variable(
         read = names.unique(f"{node}/Read/ReadVariableOp")
         add_node(nodes, read, "ReadVariableOp", (node,), place, dtype=variable.dtype)
         resources.append(Resource(node, object_id, entry, variable.dtype, box))
-    return GraphVariable(variable, tuple(resources))
+    return GraphVariable(variable, key, tuple(resources))

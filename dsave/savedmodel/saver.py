@@ -5,9 +5,9 @@ function. TensorFlow's assigns only the first component of a distributed variabl
 functions which read another one fail there; this one gives every resource what the checkpoint
 has under its key (see `components`).
 
-The save function stores what the runtime would: for the whole its first component, or the sum
-or the mean of all, and zeros for the others where that was a sum. Bodies name no device but the
-CPU for file ops: a handle's device decides where it is used.
+The save function stores what the runtime would: what each variable is worth, and each of its
+components. Bodies name no device but the CPU for file ops: a handle's device decides where it
+is used.
 Structure: tensorflow/python/checkpoint/functional_saver.py.
 """
 
@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from dsave.format.naming import OBJECT_GRAPH_KEY
-from dsave.model.dtype import STRING
-from dsave.model.variable import Aggregation
+from dsave.model.dtype import STRING, DType
 from dsave.proto.graph_pb2 import FunctionDef, GraphDef
 from dsave.proto.saved_model_pb2 import SaverDef
 from dsave.savedmodel.nodes import (
@@ -33,8 +32,8 @@ from dsave.savedmodel.nodes import (
     function_attr,
     types_attr,
 )
-from dsave.savedmodel.reads import Reading, add_read, aggregates, worth
-from dsave.savedmodel.resources import GraphVariable, Resource
+from dsave.savedmodel.reads import Reading, add_read, worth
+from dsave.savedmodel.resources import GraphVariable
 
 SAVE = "__inference__traced_save_0"
 RESTORE = "__inference__traced_restore_1"
@@ -113,9 +112,9 @@ def _add_save_function(function: FunctionDef, variables: Sequence[GraphVariable]
     nodes = function.node_def
     names = Names()
     stored = [
-        (resource, value)
+        value
         for variable in variables
-        for resource, value in _add_values(nodes, names, variable, handles)
+        for value in _add_values(nodes, names, variable, handles)
     ]
     # TensorFlow keeps no temporary directory on S3.
     add_strings(nodes, "s3_suffix", b".part", CPU)
@@ -128,15 +127,15 @@ def _add_save_function(function: FunctionDef, variables: Sequence[GraphVariable]
     add_const(nodes, "num_shards", np.array(1, np.int32), device=CPU)
     shard = ("StringJoin:output:0", "shard:output:0", "num_shards:output:0")
     add_node(nodes, "ShardedFilename", "ShardedFilename", shard, CPU)
-    keys = _add_keys(nodes, "SaveV2", [*(r.key for r, _ in stored), OBJECT_GRAPH_KEY])
-    values = [value for _, value in stored]
+    keys = _add_keys(nodes, "SaveV2", [*(key for key, _, _ in stored), OBJECT_GRAPH_KEY])
+    values = [value for _, _, value in stored]
     add_node(
         nodes,
         "SaveV2",
         "SaveV2",
         ["ShardedFilename:filename:0", *keys, *values, _OBJECT_GRAPH],
         CPU,
-        dtypes=types_attr([*(r.dtype.number for r, _ in stored), STRING.number]),
+        dtypes=types_attr([*(dtype.number for _, dtype, _ in stored), STRING.number]),
     )
     add_node(
         nodes, "Pack", "Pack", ("ShardedFilename:filename:0", "^SaveV2"), CPU, T=STRING, N=1
@@ -147,23 +146,17 @@ def _add_save_function(function: FunctionDef, variables: Sequence[GraphVariable]
 
 def _add_values(
     nodes: Nodes, names: Names, variable: GraphVariable, handles: _Handles
-) -> Iterator[tuple[Resource, str]]:
-    """Read what is to be stored for each resource of a variable."""
-    first, *others = variable.resources
+) -> Iterator[tuple[str, DType, str]]:
+    """Read what is to be stored of a variable: (checkpoint key, dtype, value)."""
+    dtype = variable.variable.dtype
 
     def read(reading: Reading) -> str:
         return add_read(nodes, names, "Read", reading, lambda r: handles[r.node], CPU)
 
-    value = read(worth(variable))
-    yield first, value
-    if aggregates(variable, Aggregation.SUM):
-        zeros = names.unique("ZerosLike")
-        add_node(nodes, zeros, "ZerosLike", (value,), CPU, T=first.dtype)
-        value = f"{zeros}:y:0"
-    elif not aggregates(variable, Aggregation.MEAN):
-        yield from ((other, read(Reading((other,)))) for other in others)
-        return
-    yield from ((other, value) for other in others)
+    yield variable.key, dtype, read(worth(variable))
+    for resource in variable.resources:
+        if resource.key != variable.key:
+            yield resource.key, dtype, read(Reading((resource,)))
 
 
 def _add_handle_arguments(

@@ -4,7 +4,8 @@
   fewer, more and others, bit for bit; and without a cluster
 - under EXPAND distributed variables come back distributed, on their devices; else as one, on
   the device that was saved, or that of the scope, or where `placement` says
-- sums are shared out so that nothing is lost; means and firsts are on each replica
+- replicas that were expanded get their own values back; else sums are shared out so that
+  nothing is lost, and means and firsts are on each replica
 - what is loaded and saved again is the same model, byte for byte
 - the tree comes back: shared objects, cycles, namedtuples, names that no graph may have
 - TensorFlow's models too, slices in two dimensions included
@@ -268,6 +269,42 @@ def test_a_sum_is_shared_out_to_its_replicas(pair, gpus, tmp_path, dtype, total,
     loaded = dsave.load(tmp_path / "export", pair, placement={"n": gpus[:3]})
     assert [pair.read(loaded.n, device).item() for device in gpus[:3]] == parts
     assert pair.read(loaded.n).item() == total
+
+
+def replicas_that_differ(cluster, devices, aggregation):
+    model = dsave.Module()
+    model.n = cluster.sync_on_read_variable(
+        np.zeros(2, np.float32), "n", aggregation=aggregation, devices=devices
+    )
+    values = [[0.1 + place, 10.0] for place in range(len(devices))]
+    for device, value in zip(devices, values, strict=True):
+        cluster.assign(model.n, value, device=device)
+    return model, np.array(values, np.float32)
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "mean", "only_first_replica"])
+def test_replicas_that_were_expanded_get_their_own_values_back(
+    pair, gpus, tmp_path, aggregation
+):
+    model, values = replicas_that_differ(pair, gpus[:3], aggregation)
+    options = dsave.SaveOptions(experimental_variable_policy="expand_distributed_variables")
+    dsave.save(model, tmp_path / "export", options=options, cluster=pair)
+    other = [gpus[3], gpus[1], gpus[2]]
+    for placement, devices in ((None, gpus[:3]), ({"n": other}, other)):
+        loaded = dsave.load(tmp_path / "export", pair, placement=placement)
+        found = [pair.read(loaded.n, device) for device in devices]
+        np.testing.assert_array_equal(found, values)
+        np.testing.assert_array_equal(pair.read(loaded.n), pair.read(model.n))
+
+
+def test_of_another_number_each_gets_a_share_though_they_were_expanded(pair, gpus, tmp_path):
+    model, _ = replicas_that_differ(pair, gpus[:3], "sum")
+    options = dsave.SaveOptions(experimental_variable_policy="expand_distributed_variables")
+    dsave.save(model, tmp_path / "export", options=options, cluster=pair)
+    loaded = dsave.load(tmp_path / "export", pair, placement={"n": gpus[:2]})
+    total = pair.read(model.n)
+    np.testing.assert_allclose([pair.read(loaded.n, d) for d in gpus[:2]], [total / 2] * 2)
+    np.testing.assert_array_equal(pair.read(loaded.n), total)
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "only_first_replica"])

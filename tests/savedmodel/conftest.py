@@ -25,7 +25,7 @@ from dsave.model.variable import (
     Variable,
 )
 from dsave.options import SaveOptions
-from dsave.savedmodel.components import component_entries, part_keys, zeros_nbytes
+from dsave.savedmodel.components import component_entries, component_keys
 from dsave.savedmodel.meta_graph import build_saved_model
 
 LOCAL = "/job:localhost/replica:0/task:0/device:CPU"
@@ -95,27 +95,35 @@ def make():
 
 @pytest.fixture
 def export(tmp_path):
-    """Writes a SavedModel: `export(graph, policy, {key: array})` returns its directory."""
+    """Writes a SavedModel: `export(graph, policy, {key: array})` returns its directory.
 
-    def write(graph, policy, values, signatures=None, **options):
+    `replicas` are the arrays of variables that are aggregated, by key; None: the first is all.
+    """
+
+    def write(graph, policy, values, signatures=None, replicas=None, **options):
         asked = SaveOptions(experimental_variable_policy=policy, **options)
         metadata = build_saved_model(graph, asked, signatures)
         directory = tmp_path / policy.name
         (directory / "variables").mkdir(parents=True)
         with (directory / data_file(0, 1)).open("wb") as file:
             shard = ShardWriter(0, file.write)
-            parts = part_keys(metadata.components)
+            keys = component_keys(metadata.components)
             for _, key, variable in graph.variables():
                 boxes = [None]
                 if isinstance(variable, ShardedVariable) and variable.dtype.reassembled:
                     boxes = [component.box for component in variable.components]
                 whole = add(shard, key, variable.dtype, variable.shape, values[key], boxes)
-                if boxes == [None] and parts:
-                    shard.entries += part_entries(variable, whole, values[key], parts)
+                if isinstance(variable, SyncOnReadVariable):
+                    arrays = (replicas or {}).get(key) or replicas_of(variable, values[key])
+                    for component, array in zip(variable.components, arrays, strict=True):
+                        if component.key in keys:
+                            own = keys[component.key]
+                            add(shard, own, variable.dtype, variable.shape, array)
+                elif boxes == [None] and keys:
+                    shard.entries += part_entries(variable, whole, values[key], keys)
             add(shard, OBJECT_GRAPH_KEY, STRING, (), np.array(metadata.object_graph, object))
-            components = component_entries(metadata.components, shard.entries, 0, shard.nbytes)
+            components = component_entries(metadata.components, shard.entries)
             entries = [*shard.entries, *components]
-            file.write(bytes(zeros_nbytes(metadata.components)))
         index = build_index(entries, 1)
         (directory / "variables" / "variables.index").write_bytes(index)
         if metadata.debug_info is not None:
@@ -125,6 +133,13 @@ def export(tmp_path):
         return str(directory)
 
     return write
+
+
+def replicas_of(variable, value):
+    """Replicas that are worth this value: the first is, and the others add nothing to it."""
+    summed = variable.aggregation is Aggregation.SUM
+    rest = np.zeros_like(np.asarray(value, variable.dtype.numpy)) if summed else value
+    return [value, *[rest] * (len(variable.components) - 1)]
 
 
 def part_entries(variable, whole, value, parts):

@@ -2,25 +2,25 @@
 
 - without expanding nothing is added
 - expanded, each replica but the first and each part is a child of `_components`, after all
-  else; plain variables, strings' parts, and dtypes without variables have none
+  else, and the first too where replicas are added up; plain variables, strings' parts, and
+  dtypes without variables or sums have none
 - names that are taken get others; a model that has `_components` cannot be expanded
-- entries are of bytes that are stored: of the same run, of its rows, of its slices, or of zeros
-- only what hosts must say themselves is asked of them: parts of what is stored in one piece
+- entries are of bytes that are stored: of the same run, of its rows, of its slices
+- hosts say themselves where those are that nobody else can know: parts of what is stored in one
+  piece, and replicas that differ
 """
 
 import pytest
 
 from dsave.errors import ModelError
 from dsave.format.bundle import Entry
-from dsave.format.crc32c import crc32c
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
 from dsave.options import VariablePolicy
 from dsave.savedmodel.components import (
     component_entries,
+    component_keys,
     expanded,
-    part_keys,
-    zeros_nbytes,
 )
 
 NONE, DEVICES, EXPAND = VariablePolicy
@@ -34,11 +34,11 @@ def entry(path, dtype, shape, offset, nbytes, crc=5, box=None, shard=2):
     return Entry(key(path), dtype_of(dtype), shape, shard, offset, nbytes, crc, box)
 
 
-def entries_of(graph, stored, zeros=(7, 100)):
+def entries_of(graph, stored):
     """(what was expanded, its entries by component)."""
     _, components = expanded(graph, EXPAND)
     found = {}
-    for each in component_entries(components, stored, *zeros):
+    for each in component_entries(components, stored):
         path = each.key.removeprefix("_components/").removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
         found.setdefault(path.replace(".S", "/"), []).append(each)
     return components, found
@@ -108,26 +108,36 @@ def test_the_name_of_their_parent_is_reserved_where_it_is_needed(make):
         expanded(graph, EXPAND)
 
 
-@pytest.mark.parametrize("kind", ["mirrored", "mean", "only_first_replica"])
-def test_replicas_of_one_value_are_the_same_bytes(make, kind):
-    v = make.mirrored("v", (2,)) if kind == "mirrored" else make.on_read("v", kind, (2,))
-    components, found = entries_of(make.model(v=v), [entry("v", "float32", (2,), 40, 8)])
-    assert facts(found["v/replica_1"]) == [((2,), 2, 40, 8, 5, None)]
-    assert zeros_nbytes(components) == 0
+def test_mirrored_replicas_are_the_same_bytes(make):
+    stored = [entry("v", "float32", (2,), 40, 8)]
+    _, found = entries_of(make.model(v=make.mirrored("v", (2,))), stored)
+    assert {name: facts(entries) for name, entries in found.items()} == {
+        "v/replica_1": [((2,), 2, 40, 8, 5, None)]
+    }
 
 
-def test_replicas_of_a_sum_are_zeros_of_one_run(make):
-    graph = make.model(
-        a=make.on_read("a", "sum", (3,)),
-        b=make.on_read("b", "sum", (), "int64"),
-        c=make.on_read("c", "sum", (0,)),
-    )
-    stored = [entry("a", "float32", (3,), 0, 12), entry("b", "int64", (), 12, 8)]
-    components, found = entries_of(graph, [*stored, entry("c", "float32", (0,), 20, 0)])
-    assert zeros_nbytes(components) == 12
-    assert facts(found["a/replica_1"]) == [((3,), 7, 100, 12, crc32c(bytes(12)), None)]
-    assert facts(found["b/replica_1"]) == [((), 7, 100, 8, crc32c(bytes(8)), None)]
-    assert facts(found["c/replica_1"]) == [((0,), 7, 100, 0, 0, None)]
+@pytest.mark.parametrize(
+    ("aggregation", "dtype", "own"),
+    [
+        ("sum", "int32", ["v", "v/replica_1"]),
+        ("mean", "float32", ["v", "v/replica_1"]),
+        ("only_first_replica", "string", ["v/replica_1"]),
+        ("sum", "bool", []),
+        ("sum", "float8_e5m2", []),
+    ],
+)
+def test_replicas_that_differ_have_values_of_their_own(make, aggregation, dtype, own):
+    _, components = expanded(make.model(v=make.on_read("v", aggregation, (), dtype)), EXPAND)
+    assert [node.component.name for node in components] == own
+    assert component_keys(components) == {
+        node.component.key: f"_components/{name.replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+        for node, name in zip(components, own, strict=True)
+    }
+
+
+def test_one_replica_is_all_that_is_added_up(make):
+    graph = make.model(v=make.on_read("v", "sum", devices=["/device:CPU:0"]))
+    assert expanded(graph, EXPAND) == (graph, ())
 
 
 def test_parts_are_the_slices_that_are_stored(make):
@@ -162,13 +172,13 @@ def test_what_is_stored_in_smaller_slices_is_so_for_components_too(make):
 def test_a_part_without_rows_has_an_entry_without_bytes(make):
     graph = make.model(e=make.sharded("e", (3, 0)))
     _, found = entries_of(graph, [entry("e", "float32", (3, 0), 0, 0)])
-    assert facts(found["e/part_1"]) == [((1, 0), 7, 100, 0, 0, None)]
+    assert facts(found["e/part_1"]) == [((1, 0), 2, 0, 0, 0, None)]
 
 
 def test_hosts_say_where_the_parts_are_of_what_they_store_in_one_piece(make):
     graph = make.model(h=make.sharded("h", (3,), "float16"), v=make.mirrored("v"))
     _, components = expanded(graph, EXPAND)
-    keys = part_keys(components)
+    keys = component_keys(components)
     part_1 = "_components/h.Spart_1/.ATTRIBUTES/VARIABLE_VALUE"
     assert keys == {"h@0": "_components/h.Spart_0/.ATTRIBUTES/VARIABLE_VALUE", "h@1": part_1}
     said = [Entry(each, dtype_of("float16"), (1,), 2, 0, 2, 1) for each in keys.values()]

@@ -150,6 +150,7 @@ def kinds(make):
             "n": m.n.components[0] + m.n.components[1],
             "x": m.x.components[0] + m.x.components[1],
             "n1": m.n.components[1] + 0,
+            "x0": m.x.components[0] + 0,
             "mean": m.mean.components[1] + 0,
             "first": m.first.components[1] + 0,
             "e": np.concatenate([part * 1 for part in m.e.components]),
@@ -163,21 +164,32 @@ def kinds(make):
 
 def test_variables_are_worth_the_same_under_every_policy(readers, export, make, kinds, policy):
     m, values = kinds
-    directory = export(make.tree(m), policy, values, {"wholes": m.wholes})
+    signatures = {"wholes": m.wholes}
+    directory = export(make.tree(m), policy, values, signatures, replicas=REPLICAS)
     expected = {k.partition("/")[0]: value for k, value in values.items()}
     agree(readers, directory, "wholes", {}, expected)
 
 
-def test_expanded_components_add_up_to_what_they_were(readers, export, make, kinds):
+REPLICAS = {
+    key("n"): [10, 21],
+    key("x"): [[29.5, 3], [0.5, 4]],
+    key("mean"): [[0.5, 2], [2.5, 3]],
+    key("first"): [10, 77],
+}
+
+
+def test_expanded_components_are_what_they_were(readers, export, make, kinds):
     m, values = kinds
-    directory = export(make.tree(m), EXPAND, values, {"parts": m.parts})
+    signatures = {"parts": m.parts}
+    directory = export(make.tree(m), EXPAND, values, signatures, replicas=REPLICAS)
     expected = {
         "v": [3, 4],
         "n": 31,
         "x": [30, 7],
-        "n1": 0,
-        "mean": [1.5, 2.5],
-        "first": 10,
+        "n1": 21,
+        "x0": [29.5, 3],
+        "mean": [2.5, 3],
+        "first": 77,
         "e": values[key("e")],
         "h": values[key("h")],
         "e1": [[5, 6]],
@@ -196,6 +208,7 @@ def test_unexpanded_each_replica_is_the_variable_and_parts_are_its_rows(
         "n": 62,
         "x": [60, 14],
         "n1": 31,
+        "x0": [30, 7],
         "mean": [1.5, 2.5],
         "first": 10,
         "e": values[key("e")],
@@ -209,7 +222,7 @@ def test_what_was_expanded_stays_right_when_tensorflow_saves_it_again(
     tf, readers, export, make, kinds, tmp_path
 ):
     m, values = kinds
-    loaded = tf.saved_model.load(export(make.tree(m), EXPAND, values))
+    loaded = tf.saved_model.load(export(make.tree(m), EXPAND, values, replicas=REPLICAS))
     again = str(tmp_path / "again")
     tf.saved_model.save(loaded, again, signatures={"parts": loaded.parts, "all": loaded.wholes})
     for name, reader in readers.items():
