@@ -25,7 +25,12 @@ from dsave.functions.graph import Array, TensorSpec
 from dsave.functions.structure import flatten, mapped
 from dsave.model.asset import Asset
 from dsave.model.readable import value_of
-from dsave.proto.object_graph_pb2 import FunctionSpec, SavedFunction
+from dsave.proto.object_graph_pb2 import (
+    FunctionSpec,
+    SavedFunction,
+    SavedObject,
+    TrackableObjectGraph,
+)
 from dsave.proto.saved_model_pb2 import MetaGraphDef
 from dsave.savedmodel.interpreter import Argument, Handle, Interpreter
 from dsave.savedmodel.read_values import read_structure, read_tensor
@@ -141,12 +146,8 @@ class _Reading:
         signatures: dict[str, ConcreteFunction] = {}
         for reference in self._objects.nodes[0].children:
             if reference.local_name == _SIGNATURES:
-                for child in self._objects.nodes[reference.node_id].children:
-                    if not 0 <= child.node_id < len(self._objects.nodes):
-                        raise CorruptionError(
-                            self._file, child.local_name, "there is no such object"
-                        )
-                    saved = self._objects.nodes[child.node_id].bare_concrete_function
+                for child in self._object(reference).children:
+                    saved = self._object(child).bare_concrete_function
                     made = self._tried(
                         self._concrete,
                         saved.concrete_function_name,
@@ -155,6 +156,13 @@ class _Reading:
                     if made is not None:
                         signatures[child.local_name] = made
         return signatures
+
+    def _object(
+        self, reference: TrackableObjectGraph.TrackableObject.ObjectReference
+    ) -> SavedObject:
+        if not 0 <= reference.node_id < len(self._objects.nodes):
+            raise CorruptionError(self._file, reference.local_name, "there is no such object")
+        return self._objects.nodes[reference.node_id]
 
     def _tried(self, make: Callable[[Any], Any], saved: Any, what: str = "") -> Any:
         try:

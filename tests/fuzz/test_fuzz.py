@@ -60,7 +60,6 @@ def test_memory_stays_in_proportion_to_the_file(target):
         assert peak < 2 * len(data) + SLACK_NBYTES, number
 
 
-# Nothing yet is a directory without files: then this test is skipped, and says so.
 FINDINGS = sorted(file for file in CORPUS.rglob("*") if file.is_file())
 
 
