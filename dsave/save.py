@@ -129,6 +129,7 @@ def save(
             lambda receipts: (
                 served.files | _metadata_files(plan, metadata, object_graph, receipts)
             ),
+            participants.heard_s,
             stall_timeout_s,
         )
     except BaseException:

@@ -4,6 +4,7 @@ What comes back is answers, errors, deaths and silence; each becomes a value her
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -55,6 +56,9 @@ class _Pulse:
 
     moved_at: float
     answered_at: float
+    heard_s: float
+    """When it was, by its own clock."""
+
     question: "Future[HostProgress] | None" = None
     last: HostProgress = field(default_factory=lambda: HostProgress(0, 0))
 
@@ -68,9 +72,13 @@ class Coordinator:
         submit: Submit,
         endpoints: Mapping[str, Endpoint],
         seal: Callable[[Mapping[int, Receipt]], Mapping[str, bytes | Incoming]],
+        heard_s: Mapping[str, float],
         stall_timeout_s: float,
     ) -> None:
-        """`seal` makes the other files, in order, from the receipts of all data files."""
+        """`seal` makes the other files, in order, from the receipts of all data files.
+
+        `heard_s`: when each writer was heard of last, by its own clock.
+        """
         self.receipts: dict[int, Receipt] = {}
         self.lost: frozenset[str] = frozenset()
         self._plan = plan
@@ -90,7 +98,10 @@ class Coordinator:
         self._listened_at = now = time.monotonic()
         hosts = [host for disk in plan.disks for host in disk.hosts]
         hosts += [host for shard in plan.shards for host in shard.source_hosts]
-        self._pulses = {host: _Pulse(now, now) for host in dict.fromkeys(hosts)}
+        self._pulses = {
+            host: _Pulse(now, now, heard_s.get(host, -math.inf))
+            for host in dict.fromkeys(hosts)
+        }
         self._dependent = {
             shard.writer for shard in plan.shards if {shard.writer} != {*shard.source_hosts}
         }
@@ -183,6 +194,7 @@ class Coordinator:
         self._pending[future] = command
 
     def _arguments(self, command: Command) -> tuple[Any, ...]:
+        heard_s = self._pulses[command.host].heard_s
         match command.phase:
             case Phase.WRITING:
                 shard = self._plan.shards[command.number]
@@ -200,9 +212,9 @@ class Coordinator:
                 }
                 return (self._metadata, stored)
             case Phase.CLEANING | Phase.DISCARDING:
-                return ((*self._files, *self._metadata),)
+                return (heard_s, (*self._files, *self._metadata))
             case _:
-                return ()
+                return (heard_s,)
 
     def _call(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
         try:
@@ -227,8 +239,11 @@ class Coordinator:
     def _outcome(self, command: Command, future: "Future[Any]") -> Event:
         error = future.exception()
         if error is None:
-            if isinstance(future.result(), Receipt):
+            if command.phase is Phase.WRITING:
                 self.receipts[command.number] = future.result()
+            elif command.phase is Phase.SEALING:
+                pulse = self._pulses[command.host]
+                pulse.heard_s = max(pulse.heard_s, future.result())
             return Answered(command)
         if isinstance(error, HostLostError) and error.host == command.host:
             return Lost(command.host, error)
@@ -262,6 +277,7 @@ class Coordinator:
                     if heard.nbytes != pulse.last.nbytes or host not in busy:
                         pulse.moved_at = now
                     pulse.last = heard
+                    pulse.heard_s = max(pulse.heard_s, heard.clock_s)
                 pulse.answered_at, pulse.question = now, None
             if pulse.question is not None:
                 quiet_s, deadline_s = now - pulse.answered_at, self._stall_timeout_s

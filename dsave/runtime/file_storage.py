@@ -78,11 +78,20 @@ class FileStorage:
     them can go on where another was lost, and a verb that comes twice does no harm.
     """
 
-    def __init__(self, path: str, epoch: str, host: str, *, durable: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        epoch: str,
+        host: str,
+        may_change: Callable[[], object],
+        *,
+        durable: bool,
+    ) -> None:
         # The directory itself may be a link; what it points to is what is replaced.
         self._target = Path(os.path.realpath(path))
         self._staging = self._target.parent / naming.staging_name(self._target.name, epoch)
         self._host = host
+        self._may_change = may_change
         self._durable = durable
         self._made: list[Path] = []
         self._own: int | None = None
@@ -171,6 +180,7 @@ class FileStorage:
                         directories.link_into(entry, self._staging)
             if self._durable:
                 directories.sync(self._staging)
+            self._may_change()
             directories.put_in_place(self._staging, self._target)
             if self._durable:
                 directories.sync(self._target.parent)

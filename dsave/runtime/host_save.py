@@ -5,6 +5,7 @@ The calling process takes part with one of these too, without variables, when th
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -40,11 +41,13 @@ class Ticket:
 class Found:
     """What a host says before anything is planned.
 
-    `free_nbytes` is None where there is no limit, or where the host is not to write.
+    `free_nbytes` is None where there is no limit, or where the host is not to write. `clock_s`
+    as in `HostProgress`.
     """
 
     string_nbytes: dict[str, StringNbytes]
     free_nbytes: int | None
+    clock_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,15 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class HostProgress:
-    """Bytes written so far, and the growth of the host's private memory at its highest."""
+    """Bytes written so far, and the growth of the host's private memory at its highest.
+
+    `clock_s` is when the host said so, by its own clock: shown back to it, it tells how long
+    ago the caller heard of it.
+    """
 
     nbytes: int
     peak_bytes: int
+    clock_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class HostSave:
         self._memory_before = private_nbytes()
         self._peak = 0
         self._nbytes = 0
+        self._heard_s = -math.inf
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._beginning = threading.Lock()
@@ -105,10 +114,11 @@ class HostSave:
                 free = self._storage.begin(marker_of(self._host))
             if self._cancelled.is_set():  # it came so late that nobody waits for it any more
                 if self._storage is not None:
+                    self._heard_s = math.inf  # only this host's own things are there yet
                     self._storage.discard(())
                     self._storage.end()
                 raise SaveError(self._host, "taking a snapshot", "the save was given up")
-        return Found(self._snapshot.string_nbytes(), free)
+        return Found(self._snapshot.string_nbytes(), free, _clock_s())
 
     def seen(self) -> frozenset[str]:
         """Markers of all hosts that share the directory."""
@@ -121,8 +131,14 @@ class HostSave:
         )
         return self._server.endpoint
 
-    def open(self) -> None:
-        """Make the disk ready."""
+    def open(self, heard_s: float) -> None:
+        """Make the disk ready.
+
+        `heard_s`, here and below: when, by this host's clock, the caller last heard of it. A
+        host that stood still for longer than the deadline was given up, though nobody could
+        tell it so, and another save may be in place by now: it changes nothing any more.
+        """
+        self._heard_s = heard_s
         self._files.open()
 
     def write(self, shard: Shard, endpoints: Mapping[str, Endpoint]) -> Receipt:
@@ -145,6 +161,7 @@ class HostSave:
                 self._ticket.stall_timeout_s,
                 self._opened,
             )
+            self._go_on(shard.file)  # an object store shows a file from here on
             sink.close()
         except BaseException:
             sink.abort()
@@ -154,31 +171,36 @@ class HostSave:
         nbytes = max((entry.offset + entry.nbytes for entry in entries), default=0)
         return Receipt(shard.index, tuple(entries), nbytes, time.perf_counter() - started)
 
-    def seal(self, files: Mapping[str, bytes | Incoming], stored: Mapping[str, int]) -> None:
+    def seal(self, files: Mapping[str, bytes | Incoming], stored: Mapping[str, int]) -> float:
         """See that the data files (with their sizes) are there; write the metadata in order.
 
-        What comes from another process is written first.
+        What comes from another process is written first. Returns this host's clock.
         """
         self._files.check(stored)
         for file, data in files.items():
             if isinstance(data, Incoming):
                 self._receive(file, data)
         self._files.put({f: data for f, data in files.items() if isinstance(data, bytes)})
+        return _clock_s()
 
-    def move(self) -> None:
+    def move(self, heard_s: float) -> None:
         """Make the save visible."""
+        self._heard_s = heard_s
         self._files.move()
 
-    def clean(self, files: Collection[str]) -> None:
+    def clean(self, heard_s: float, files: Collection[str]) -> None:
         """Remove what was replaced."""
+        self._heard_s = heard_s
         self._files.clean(files)
 
-    def move_back(self) -> None:
+    def move_back(self, heard_s: float) -> None:
         """Undo `move`."""
+        self._heard_s = heard_s
         self._files.move_back()
 
-    def discard(self, files: Collection[str]) -> None:
+    def discard(self, heard_s: float, files: Collection[str]) -> None:
         """Remove what was written."""
+        self._heard_s = heard_s
         self.cancel()
         with self._beginning:  # or what is being made now would stay
             if self._storage is not None:
@@ -195,7 +217,7 @@ class HostSave:
     def progress(self) -> HostProgress:
         """How far this host is."""
         self._sample()
-        return HostProgress(self._nbytes, self._peak)
+        return HostProgress(self._nbytes, self._peak, _clock_s())
 
     def end(self) -> HostProgress:
         """Drop the snapshot; a write that is still under way ends at its next chunk."""
@@ -241,11 +263,21 @@ class HostSave:
         if self._cancelled.is_set():
             raise SaveError(self._host, f"writing {file}", "the save was given up")
 
+    def _may_change(self) -> None:
+        silent_s = _clock_s() - self._heard_s
+        if silent_s > self._ticket.stall_timeout_s:
+            problem = (
+                f"nobody heard of it for {silent_s:.0f} s; stall_timeout_s sets the deadline"
+            )
+            raise SaveError(self._host, "changing the directory", problem)
+
     def _open_storage(self) -> Storage:
         epoch = self._ticket.epoch
         if "://" in self._path:
-            return ObjectStorage(self._path, epoch, self._host)
-        return FileStorage(self._path, epoch, self._host, durable=self._ticket.durable)
+            return ObjectStorage(self._path, epoch, self._host, self._may_change)
+        return FileStorage(
+            self._path, epoch, self._host, self._may_change, durable=self._ticket.durable
+        )
 
     @property
     def _files(self) -> Storage:
@@ -261,6 +293,11 @@ class HostSave:
 
     def _sample(self) -> None:
         self._peak = max(self._peak, private_nbytes() - self._memory_before)
+
+
+def _clock_s() -> float:
+    """A clock that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def marker_of(host: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import fsspec
 
-from dsave.errors import DirectoryError
+from dsave.errors import DirectoryError, DsaveError
 from dsave.format import naming
 from dsave.format.coding import Buffer
 from dsave.runtime.storage import MARKER
@@ -45,10 +45,13 @@ class _ObjectSink:
 class ObjectStorage:
     """A prefix of an object store. What a save replaces is gone when writing starts."""
 
-    def __init__(self, url: str, epoch: str, host: str) -> None:
+    def __init__(
+        self, url: str, epoch: str, host: str, may_change: Callable[[], object]
+    ) -> None:
         scheme, _, path = url.partition("://")
         self._url = f"{scheme}://{path.rstrip('/')}"
         self._host = host
+        self._may_change = may_change
         with self._named("cannot be opened"):
             self._fs, self._root = fsspec.url_to_fs(self._url)
         self._markers = f"{self._root}/.dsave-{epoch}"
@@ -73,6 +76,7 @@ class ObjectStorage:
         with self._named("cannot be written"):
             committed = f"{self._root}/{naming.SAVED_MODEL_FILE}"
             if self._fs.exists(committed):
+                self._may_change()
                 self._fs.rm_file(committed)
 
     def create(self, file: str, nbytes: int) -> _ObjectSink:
@@ -103,6 +107,7 @@ class ObjectStorage:
         with self._named("cannot be written"):
             if not self._saved_model:
                 raise OSError(f"the host that has {naming.SAVED_MODEL_FILE} is lost")
+            self._may_change()
             self._fs.pipe_file(f"{self._root}/{naming.SAVED_MODEL_FILE}", self._saved_model)
 
     def clean(self, files: Collection[str]) -> None:
@@ -113,11 +118,13 @@ class ObjectStorage:
             for owned in sorted(naming.SAVED_MODEL_NAMES):
                 for path in self._fs.find(f"{self._root}/{owned}"):
                     if path.removeprefix(f"{self._root}/") not in files:
+                        self._may_change()
                         self._fs.rm_file(path)
 
     def move_back(self) -> None:
         """Undo `move`, if it happened."""
         with self._named("cannot be moved back"), contextlib.suppress(FileNotFoundError):
+            self._may_change()
             self._fs.rm_file(f"{self._root}/{naming.SAVED_MODEL_FILE}")
 
     def discard(self, files: Collection[str]) -> None:
@@ -128,6 +135,7 @@ class ObjectStorage:
             # If one is there, it is that of a save that this one never began to replace.
             if not self._fs.exists(f"{self._root}/{naming.SAVED_MODEL_FILE}"):
                 for file in files:
+                    self._may_change()
                     with contextlib.suppress(FileNotFoundError):
                         self._fs.rm_file(f"{self._root}/{file}")
 
@@ -142,7 +150,7 @@ class ObjectStorage:
     def _named(self, problem: str) -> Iterator[None]:
         try:
             yield
-        except DirectoryError:
+        except DsaveError:
             raise
         except Exception as error:
             raise DirectoryError(self._url, self._host, f"{problem}: {error}") from None

@@ -1,6 +1,7 @@
 """Who takes part in one save: hosts of the cluster, and the calling process if it writes."""
 
 import contextlib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -30,6 +31,8 @@ class Participants:
         self._begun: list[str] = []
         self._silent: set[str] = set()
         """Hosts that are still told what to do, but not waited for."""
+        self.heard_s: Mapping[str, float] = {}
+        """When each host began, by its own clock."""
         self._local: HostSave | None = None
         self._pool = ThreadPoolExecutor(_LOCAL_THREADS, "dsave-local")
         # Of its own: no question waits until a file is written.
@@ -63,7 +66,9 @@ class Participants:
                         snapshots.get(host, {}),
                         stores=stores,
                     )
-        return self._results(phase, calls)
+        found: dict[str, Found] = self._results(phase, calls)
+        self.heard_s = {host: answer.clock_s for host, answer in found.items()}
+        return found
 
     def seen(self, writers: Iterable[str]) -> dict[str, frozenset[str]]:
         """Whose markers each writer sees in its directory."""
@@ -90,7 +95,8 @@ class Participants:
 
     def discard(self) -> None:
         """Remove what `begin` left in the directories, as far as the hosts still answer."""
-        self._try("removing what was written", "discard", ())
+        # Nobody has moved anything: there is nothing of others to be careful with.
+        self._try("removing what was written", "discard", math.inf, ())
 
     def end(self, lost: Collection[str] = ()) -> dict[str, HostProgress]:
         """Drop all snapshots; how far each host came that is not lost and still answers."""

@@ -34,7 +34,11 @@ class Sink(Protocol):
 
 
 class Storage(Protocol):
-    """One directory as one host sees it, for one save."""
+    """One directory as one host sees it, for one save.
+
+    What others see is changed only if the save was not given up: each kind is made with a
+    function that raises where it was, and calls it at the last moment.
+    """
 
     def begin(self, marker: str) -> int | None:
         """Make sure that the directory can be written, leave a marker, tell the free bytes."""

@@ -6,11 +6,23 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from dsave.errors import SaveError
 from dsave.runtime.file_storage import FileStorage
 from dsave.runtime.object_storage import ObjectStorage
 
 
-class Filesystem:
+class Place:
+    """Where a save goes, and whether it may change what is there: `given_up` says not."""
+
+    given_up = False
+
+    def may_change(self):
+        """What a storage asks before it changes what others see."""
+        if self.given_up:
+            raise SaveError("host", "changing the directory", "it was given up")
+
+
+class Filesystem(Place):
     """A directory that is not there yet, in an empty one."""
 
     def __init__(self, tmp_path):
@@ -20,7 +32,7 @@ class Filesystem:
 
     def storage(self, epoch="1-a", host="host"):
         """A storage of one save on one host."""
-        return FileStorage(self.path, epoch, host, durable=True)
+        return FileStorage(self.path, epoch, host, self.may_change, durable=True)
 
     def files(self):
         """All files in the place, by their names in the directory; `..` for those beside it."""
@@ -39,7 +51,7 @@ class Filesystem:
         file.write_bytes(data)
 
 
-class ObjectStore:
+class ObjectStore(Place):
     """A prefix of an object store, in memory."""
 
     def __init__(self):
@@ -48,7 +60,7 @@ class ObjectStore:
 
     def storage(self, epoch="1-a", host="host"):
         """A storage of one save on one host."""
-        return ObjectStorage(self.path, epoch, host)
+        return ObjectStorage(self.path, epoch, host, self.may_change)
 
     def files(self):
         """All files in the place, by their names in the directory."""

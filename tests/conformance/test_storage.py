@@ -5,13 +5,16 @@
 - what a save replaces is gone once it is clean, but for files that no saver owns
 - what is undone leaves no trace, and what was never begun to be replaced stays
 - a verb that comes twice does no harm, and any host of the disk can undo what another did
+- a save that was given up changes nothing of a later one, whatever it is still told to do
 - a data file that is not as it was written is found before the commit
 - errors name the directory and the host
 """
 
+import contextlib
+
 import pytest
 
-from dsave.errors import DirectoryError
+from dsave.errors import DirectoryError, SaveError
 
 DATA_0, DATA_1 = (f"variables/variables.data-0000{n}-of-00003" for n in range(2))
 GRAPH = "variables/variables.data-00002-of-00003"
@@ -287,3 +290,36 @@ def test_a_file_that_is_not_as_it_was_written_is_found(place, name, nbytes, prob
     )
     storage.discard(list(SAVED))
     storage.end()
+
+
+@pytest.mark.parametrize("verb", ["move", "move_back", "clean", "discard"])
+def test_a_save_that_was_given_up_does_not_touch_a_later_one(place, verb):
+    late = sealed(
+        place.storage("1-a"), {DATA_0: b"late"}, METADATA | {"saved_model.pb": b"late"}
+    )
+    if verb != "move":
+        late.move()
+    save(place.storage("2-b"), {DATA_1: b"later"})
+    later = place.files()
+    place.given_up = True
+    arguments = [[*OLD, *SAVED]] if verb in {"clean", "discard"} else []
+    with contextlib.suppress(SaveError):
+        getattr(late, verb)(*arguments)
+    late.end()
+    found = place.files()
+    for name in {*found, *later}:  # but for what was staged beside it, and markers
+        assert name.startswith(("..", ".dsave-")) or found.get(name) == later.get(name), name
+    assert found["saved_model.pb"] == METADATA["saved_model.pb"]
+
+
+def test_a_save_that_was_given_up_opens_nothing(place):
+    save(place.storage("1-a"))
+    before = place.files()
+    late = place.storage("2-b")
+    late.begin("host")
+    place.given_up = True
+    with contextlib.suppress(SaveError):
+        late.open()
+    late.discard(())
+    late.end()
+    assert place.files() == before

@@ -10,6 +10,7 @@
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -48,7 +49,7 @@ def host(export):
     """A host that has begun a save of one array, 4 MiB."""
     save = started(export, {"x": VALUE})
     save.begin(stores=True)
-    save.open()
+    save.open(math.inf)
     yield save
     save.end()
 
@@ -74,8 +75,8 @@ def part(host, key):
 def test_a_data_file_is_written_and_its_receipt_says_what_is_in_it(host, export):
     receipt = host.write(shard((HOST, "x"), (HOST, "x")), {})
     host.seal(METADATA, {FILE: receipt.nbytes})
-    host.move()
-    host.clean([FILE, *METADATA])
+    host.move(math.inf)
+    host.clean(math.inf, [FILE, *METADATA])
     assert (export / FILE).read_bytes() == VALUE.tobytes() * 2
     assert (receipt.shard, receipt.nbytes) == (0, 2 * VALUE.nbytes)
     crc = google_crc32c.value(VALUE.tobytes())
@@ -103,7 +104,7 @@ def test_the_peak_is_what_memory_grew_by(host):
 def test_writes_at_once_are_counted_together(export):
     with_remote = started(export, {"x": VALUE})
     with_remote.begin(stores=True)
-    with_remote.open()
+    with_remote.open(math.inf)
     shards = [
         Shard(n, f"variables/variables.data-0000{n}-of-00005", HOST, shard((HOST, "x")).items)
         for n in range(4)
@@ -159,7 +160,7 @@ def test_a_save_that_is_given_up_stops_at_the_next_chunk(host, export, verb):
 def test_a_save_that_is_given_up_waits_for_no_source(export, verb):
     save, source, errors = started(export, {}, timeout_s=60.0), slow_source(), []
     save.begin(stores=True)
-    save.open()
+    save.open(math.inf)
 
     def write():
         try:
@@ -272,9 +273,9 @@ def test_the_metadata_is_not_written_beside_a_file_that_is_not_whole(host, expor
 def test_an_undone_save_leaves_nothing(host, export):
     receipt = host.write(shard((HOST, "x")), {})
     host.seal(METADATA, {FILE: receipt.nbytes})
-    host.move()
-    host.move_back()
-    host.discard([FILE, *METADATA])
+    host.move(math.inf)
+    host.move_back(math.inf)
+    host.discard(math.inf, [FILE, *METADATA])
     assert list(export.parent.iterdir()) == []
 
 
@@ -282,7 +283,7 @@ def test_a_save_that_ends_holds_nothing(export):
     save = started(export, {"x": VALUE})
     save.begin(stores=True)
     endpoint = save.serve()
-    save.discard(())
+    save.discard(math.inf, ())
     assert isinstance(save.end(), HostProgress)
     assert open_files(export.parent) == set()
     with pytest.raises(HostLostError):
@@ -292,7 +293,7 @@ def test_a_save_that_ends_holds_nothing(export):
 def test_a_host_that_does_not_write_may_be_told_to_discard(export):
     save = started(export, {"x": VALUE})
     assert save.begin(stores=False).free_nbytes is None
-    save.discard([FILE])
+    save.discard(math.inf, [FILE])
     save.end()
     assert list(export.parent.iterdir()) == []
 
@@ -305,7 +306,7 @@ def test_hosts_see_each_other_by_markers(export):
     for save in (one, other):
         save.begin(stores=True)
     assert one.seen() == {marker_of(HOST), marker_of(LOCALHOST)}
-    one.discard(())
+    one.discard(math.inf, ())
     for save in (one, other):
         save.end()
 
@@ -324,11 +325,11 @@ def test_a_url_is_an_object_store(path, kind):
 def test_a_save_goes_to_an_object_store_too():
     save = started("memory://host-save/export", {"x": VALUE})
     assert save.begin(stores=True).free_nbytes is None
-    save.open()
+    save.open(math.inf)
     receipt = save.write(shard((HOST, "x")), {})
     save.seal(METADATA, {FILE: receipt.nbytes})
-    save.move()
-    save.clean([FILE, *METADATA])
+    save.move(math.inf)
+    save.clean(math.inf, [FILE, *METADATA])
     save.end()
     store = fsspec.filesystem("memory")
     assert sorted(store.find("/host-save")) == sorted(

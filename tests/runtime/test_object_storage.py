@@ -53,7 +53,7 @@ def puts(monkeypatch):
 
 
 def storage(url, epoch="1-a"):
-    return ObjectStorage(url, epoch, HOST)
+    return ObjectStorage(url, epoch, HOST, lambda: None)
 
 
 def stored(url):

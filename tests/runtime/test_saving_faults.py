@@ -4,14 +4,15 @@ Claims: whether it writes its own variables, sends them to another host, or writ
 others, its death or its silence ends the save before the deadline, in an error that names the
 host and what was being done; nothing is committed, what was in the directory stays to the
 byte, and leftovers are gone once somebody saves there again; the other hosts go on, and save
-what is theirs. A host that wakes up later changes nothing. With nobody to write, nothing is
-begun.
+what is theirs. A host that wakes up later changes nothing, nor does one that was only slow.
+With nobody to write, nothing is begun.
 """
 
 import contextlib
 import os
 import signal
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 import dsave
+from dsave.runtime.participants import Participants
 
 pytestmark = pytest.mark.ray
 
@@ -187,3 +189,52 @@ def test_a_host_that_wakes_up_begins_no_save_that_was_given_up(job, directory, s
     see.wait_for(lambda: goes_on(job, SECOND, directory))
     held = job.cluster.run(lambda host: len(host._saves))
     assert held == {FIRST: 0, SECOND: 0}
+
+
+def test_a_host_that_stood_still_before_the_move_does_not_undo_a_later_save(
+    job, directory, see, monkeypatch
+):
+    submit, moves = Participants.submit, []
+
+    def stopping(self, host, phase, verb, *args):
+        if verb in {"cancel", "end"} and moves:
+            return Future()  # which does not reach the host
+        if verb == "move":
+            moves.append(host)
+            os.kill(job.pids[host], signal.SIGSTOP)
+        return submit(self, host, phase, verb, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Participants, "submit", stopping)
+        options = dsave.SaveOptions(experimental_io_device=f"{SECOND}/device:CPU:0")
+        with pytest.raises(dsave.StalledError) as raised:
+            dsave.save(
+                job.small[SECOND],
+                directory,
+                options=options,
+                cluster=job.cluster,
+                stall_timeout_s=1.0,
+            )
+    assert raised.value.phase == "moving the directory into place"
+    dsave.save(job.small[FIRST], directory, cluster=job.cluster)
+    before = see.tree(directory)
+    resume(job.pids[SECOND])
+    job.cluster.run(lambda _: None, hosts=[SECOND])
+    time.sleep(1.0)  # by now it has done all that it was told
+    assert moves == [SECOND]
+    assert see.tree(directory) == before
+
+
+def test_a_host_that_is_slow_to_move_does_not_move_once_it_was_given_up(job, directory, see):
+    def delay_moves(_host, seconds):
+        from dsave.runtime import directories
+
+        directories.give_mode = lambda *_: time.sleep(seconds)
+
+    job.cluster.run(delay_moves, 1.5, hosts=[FIRST])
+    before = see.tree(directory)
+    with pytest.raises(dsave.SaveError) as raised:
+        dsave.save(job.small[FIRST], directory, cluster=job.cluster, stall_timeout_s=0.5)
+    assert raised.value.phase == "moving the directory into place"
+    time.sleep(2.0)  # by now it has done all that it was told
+    assert see.tree(directory) == before

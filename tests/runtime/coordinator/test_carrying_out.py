@@ -61,13 +61,13 @@ def test_a_disk_is_told_the_sizes_of_the_files_of_all_its_hosts(job):
 
 def test_what_is_cleaned_is_told_every_file_of_the_save(job):
     job.carry_out(job.plan((job.A, job.B)))
-    assert job.calls[-1] == (job.A, "clean", (*job.FILES, *job.METADATA))
+    assert job.calls[-1] == (job.A, "clean", 2.0, (*job.FILES, *job.METADATA))
 
 
 def test_what_is_discarded_is_told_every_file_of_the_save(job):
     job.answers["move"] = DirectoryError("/d", job.A, "no")
     job.fails(DirectoryError, job.plan((job.A, job.B)))
-    assert job.calls[-1] == (job.A, "discard", (*job.FILES, *job.METADATA))
+    assert job.calls[-1] == (job.A, "discard", 2.0, (*job.FILES, *job.METADATA))
 
 
 def test_the_caller_sees_how_far_the_hosts_are_while_they_write(job):
@@ -78,11 +78,36 @@ def test_the_caller_sees_how_far_the_hosts_are_while_they_write(job):
 
     def tick():
         heard = coordinator.progress()
-        if heard == {job.A: HostProgress(11, 7), job.B: HostProgress(22, 7)}:
+        if heard == {job.A: HostProgress(11, 7, 1.5), job.B: HostProgress(22, 7, 1.5)}:
             written.set_result(Receipt(1, (), 80, 0.0))
 
     coordinator.run(lambda: None if written.done() else tick())
     assert written.done()
+
+
+def test_hosts_are_told_when_they_were_heard_of_last_by_their_own_clocks(job):
+    job.carry_out()
+    told = {(call[0], call[1]): call[2] for call in job.calls if call[1] in {"open", "move"}}
+    # When they began; and when they had sealed, unless a question was answered since.
+    assert told == {
+        (job.A, "open"): 1.0,
+        (job.B, "open"): 1.0,
+        (job.A, "move"): 2.0,
+        (job.B, "move"): 2.0,
+    }
+
+
+def test_a_question_that_was_answered_later_counts(job):
+    sealed = Future()
+    job.answers["seal"] = lambda host: 1.2 if host == job.A else sealed
+    coordinator = job.coordinator()
+
+    def tick():
+        if {1.5} == {heard.clock_s for heard in coordinator.progress().values()}:
+            sealed.set_result(1.2)
+
+    coordinator.run(lambda: None if sealed.done() else tick())
+    assert {call[2] for call in job.calls if call[1] == "move"} == {1.5}
 
 
 def test_hosts_of_disks_and_sources_are_asked(job):

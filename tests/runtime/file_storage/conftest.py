@@ -50,7 +50,7 @@ class Disk:
 
     def storage(self, epoch="1-a", host="host", *, at=None):
         """The storage of one save on one host."""
-        return FileStorage(str(at or self.export), epoch, host, durable=True)
+        return FileStorage(str(at or self.export), epoch, host, lambda: None, durable=True)
 
     def sealed(self, of):
         """A save that is ready to move."""

@@ -171,7 +171,7 @@ def test_an_empty_directory_is_replaced_and_comes_back(disk):
 
 def test_a_save_that_is_not_durable_syncs_nothing(disk, monkeypatch):
     monkeypatch.setattr(os, "fsync", None)
-    disk.save(FileStorage(str(disk.export), "1-a", "host", durable=False))
+    disk.save(FileStorage(str(disk.export), "1-a", "host", lambda: None, durable=False))
     assert disk.files() == disk.NEW
 
 

@@ -25,7 +25,7 @@ def leave(disk, epoch, code="os.kill(os.getpid(), signal.SIGKILL)"):
     program = f"""
         import os, signal, sys
         from dsave.runtime.file_storage import FileStorage
-        of = FileStorage({str(disk.export)!r}, {epoch!r}, "host", durable=False)
+        of = FileStorage({str(disk.export)!r}, {epoch!r}, "host", print, durable=False)
         of.begin("host"); of.open()
         sink = of.create("{DATA}", 0); sink.write(b"x" * 100_000); sink.close()
         print("begun", flush=True)
