@@ -242,11 +242,7 @@ def _check_fits(variable: Variable, stored: StoredVariable, cluster: Cluster) ->
             f"it is {variable.dtype} {variable.shape}, "
             f"saved as {stored.path!r} is {stored.dtype} {stored.shape}",
         )
-    for component in variable.components:
-        if component.host not in cluster.hosts:
-            raise ModelError(
-                variable.name, f"it is on {component.host}, which this cluster has not"
-            )
+    cluster.check_own(variable)
 
 
 def _some(names: Iterable[str]) -> str:

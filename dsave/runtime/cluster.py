@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -34,6 +35,8 @@ from dsave.runtime.values import TIMEOUT_S, Values, described
 _ANYWHERE = DeviceSpec()
 _scope: ContextVar[DeviceSpec] = ContextVar("dsave_device", default=_ANYWHERE)
 _active: list["Cluster"] = []
+_open: dict[str, "Cluster"] = {}
+"""Clusters that are not closed, by what the keys of their components begin with."""
 
 
 def active_cluster() -> "Cluster":
@@ -57,6 +60,7 @@ class Cluster:
         self._spec = spec
         self._hosts = spec.host_names
         self._devices = spec.devices
+        self._token = secrets.token_hex(8)
         self._count = itertools.count()
         self._actors = RayHosts(spec)
         self.together = threading.RLock()
@@ -65,6 +69,7 @@ class Cluster:
         self._background: list[threading.Thread] = []
         self._closed = False
         _active.append(self)
+        _open[self._token] = self
 
     @classmethod
     def start(
@@ -97,6 +102,7 @@ class Cluster:
             thread.join()
         self._closed = True
         _active.remove(self)
+        del _open[self._token]
         self._actors.close()
 
     @property
@@ -254,7 +260,9 @@ class Cluster:
 
         Raises:
             DeviceError: the variable has nothing on that device.
+            ModelError: it is of another cluster.
         """
+        self.check_own(variable)
         if isinstance(variable, Component):
             return self._values.fetch([variable])[0]
         if device is not None:
@@ -266,8 +274,10 @@ class Cluster:
 
         Raises:
             DeviceError: the variable has nothing on that device.
-            ModelError: the value does not fit the variable's shape or dtype.
+            ModelError: the value does not fit the variable's shape or dtype, or the variable is
+                of another cluster.
         """
+        self.check_own(variable)
         array, _ = as_variable_array(value, variable.dtype, variable.name)
         if device is not None:
             component = self._on_device(variable, device)
@@ -339,7 +349,16 @@ class Cluster:
 
     def new_key(self) -> str:
         """A key for a component that no other component has."""
-        return f"{id(self):x}-{next(self._count)}"
+        return f"{self._token}-{next(self._count)}"
+
+    def check_own(self, variable: Variable | Component) -> None:
+        """See that a variable, or a component of one, was made on this cluster.
+
+        Raises:
+            ModelError: it was not.
+        """
+        if _token_of(variable) != self._token:
+            raise ModelError(variable.name, "it is of another cluster")
 
     def resolved(self, devices: Sequence[str]) -> list[str]:
         """The whole names of devices, each of them once.
@@ -377,10 +396,18 @@ class Cluster:
         raise DeviceError(device, f"variable {variable.name!r} is on {places}")
 
 
+def _token_of(variable: Variable | Component) -> str:
+    component = variable if isinstance(variable, Component) else variable.components[0]
+    return component.key.partition("-")[0]
+
+
 def _read(item: Variable | Component | Asset) -> Array:
     if isinstance(item, Asset):
         return np.array(item.path.encode(), object)
-    return active_cluster().read(item)
+    cluster = _open.get(_token_of(item))
+    if cluster is None:
+        raise ClusterError(f"the cluster of variable {item.name!r} is closed")
+    return cluster.read(item)
 
 
 supply_reader(_read)

@@ -7,7 +7,7 @@ A plain class; `cluster` makes an actor of it. Arrays are replaced, never change
 import os
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -46,15 +46,18 @@ class Host:
 
         Raises:
             DeviceError: the variable is not there.
+            ModelError: it is of another cluster.
         """
-        return self._arrays[self._component(variable, device).key]
+        component = self._component(variable, device)
+        self._check_held(variable, [component])
+        return self._arrays[component.key]
 
     def assign(self, variable: Variable, array: object, device: str | None = None) -> None:
         """Replace the replicas or parts on this host, or the one on a device of it.
 
         Raises:
             DeviceError: the variable is not there.
-            ModelError: the array has another shape.
+            ModelError: the array has another shape, or the variable is of another cluster.
         """
         components = (
             [c for c in variable.components if c.host == self.name]
@@ -63,6 +66,7 @@ class Host:
         )
         if not components:
             raise self._not_here(variable, self.name)
+        self._check_held(variable, components)
         self.store({c.key: (variable.name, variable.dtype, c.box) for c in components}, array)
 
     def store(self, keys: Mapping[str, tuple[str, DType, Box]], value: object) -> None:
@@ -189,6 +193,12 @@ class Host:
             ):
                 return component
         raise self._not_here(variable, device or self.name)
+
+    def _check_held(self, variable: Variable, components: Sequence[Component]) -> None:
+        if any(component.key not in self._arrays for component in components):
+            raise ModelError(
+                variable.name, f"{self.name} does not hold it: is it of another cluster?"
+            )
 
     def _not_here(self, variable: Variable, device: str) -> DeviceError:
         devices = ", ".join(component.device for component in variable.components)

@@ -7,6 +7,7 @@
 - a save takes a snapshot; a save that ended before it began here is refused
 """
 
+import math
 import pickle
 
 import numpy as np
@@ -52,9 +53,14 @@ def sharded():
 
 @pytest.fixture
 def host(tmp_path):
-    """Host A, whose /tmp and /var/data are its own."""
+    """Host A, whose /tmp and /var/data are its own; it holds what is of it in the variables."""
     mounts = {"/tmp": str(tmp_path / "tmp"), "/var/data": str(tmp_path / "data")}
-    return Host(A, (gpu(A, 0), gpu(A, 1)), mounts, "127.0.0.1")
+    host = Host(A, (gpu(A, 0), gpu(A, 1)), mounts, "127.0.0.1")
+    for variable in (plain(), mirrored(gpu(A, 0), gpu(A, 1)), sharded()):
+        for part in variable.components:
+            zeros = np.zeros(part.box.lengths)
+            host.store({part.key: (variable.name, FLOAT32, part.box)}, zeros)
+    return host
 
 
 def test_what_was_assigned_is_the_value(host):
@@ -241,7 +247,7 @@ def test_a_save_goes_to_the_hosts_own_copy_of_the_directory(host, tmp_path):
     )
     assert found.free_nbytes > 0
     assert (tmp_path / "tmp" / ".export.dsave-1-a").is_dir()
-    host.in_save("1-a", "discard", ())
+    host.in_save("1-a", "discard", math.inf, ())
     host.in_save("1-a", "end")
     assert not (tmp_path / "tmp").exists()
 
@@ -253,7 +259,7 @@ def test_a_host_that_does_not_write_touches_no_disk(host, tmp_path):
     assert found.free_nbytes is None
     assert list(found.string_nbytes) == [key]
     assert not (tmp_path / "tmp").exists()
-    host.in_save("1-a", "discard", ())
+    host.in_save("1-a", "discard", math.inf, ())
     host.in_save("1-a", "end")
 
 
