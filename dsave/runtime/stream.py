@@ -14,10 +14,10 @@ hosts of one machine it is a Unix socket, half as fast again.
 import contextlib
 import json
 import secrets
-import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +28,10 @@ from dsave.model.slices import Box
 CHUNK_NBYTES = 1 << 20  # larger ones leave a core's cache between crc and write
 _LOOPBACK = "127.0.0.1"
 _TOKEN_NBYTES = 32
-_GRACE_MS = 100
+_LOOKS = 10
+"""How often a receiver looks before its deadline whether bytes still come."""
+
+_PAUSE_S = 0.05
 _MAX_REQUEST_NBYTES = 1 << 28
 _OK, _REFUSED = b"\0", b"\1"
 
@@ -83,7 +86,10 @@ class Server:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
-                return  # closed
+                if self._socket.fileno() < 0:
+                    return  # closed
+                time.sleep(_PAUSE_S)  # it is being closed, or there is no descriptor left
+                continue
             threading.Thread(
                 target=self._serve, args=(connection,), name="dsave-send", daemon=True
             ).start()
@@ -91,13 +97,13 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection, self._kept(connection):
             connection.settimeout(self._timeout_s)
-            token = _receive(connection, _TOKEN_NBYTES)
+            token = _receive(connection, _TOKEN_NBYTES, self._timeout_s)
             if not secrets.compare_digest(token, self._token):
                 return
-            (length,) = struct.unpack(">I", _receive(connection, 4))
+            (length,) = struct.unpack(">I", _receive(connection, 4, self._timeout_s))
             if length > _MAX_REQUEST_NBYTES:
                 return
-            wanted = json.loads(_receive(connection, length))
+            wanted = json.loads(_receive(connection, length, self._timeout_s))
             try:
                 pieces = [
                     self._find(key, None if box is None else Box(*map(tuple, box)))
@@ -142,11 +148,13 @@ class Reader:
         self, host: str, endpoint: Endpoint, pieces: Sequence[Piece], timeout_s: float
     ) -> None:
         self._host = host
+        self._timeout_s = timeout_s
         unix = isinstance(endpoint.address, bytes)
         self._socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         with self._named("connecting"):
             try:
-                _set_deadline(self._socket, timeout_s)
+                _set_deadline(self._socket, socket.SO_SNDTIMEO, timeout_s)
+                _set_deadline(self._socket, socket.SO_RCVTIMEO, timeout_s / _LOOKS)
                 self._socket.connect(endpoint.address)
                 self._ask(endpoint.token, pieces)
             except BaseException:
@@ -156,7 +164,7 @@ class Reader:
     def receive_into(self, buffer: memoryview) -> None:
         """Fill the buffer with the next bytes."""
         with self._named("sending its variables"):
-            _receive_into(self._socket, buffer)
+            _receive_into(self._socket, buffer, self._timeout_s)
 
     def close(self) -> None:
         """Hang up; the source stops sending."""
@@ -171,16 +179,19 @@ class Reader:
         wanted = [(key, box and (box.starts, box.lengths)) for key, box in pieces]
         request = json.dumps(wanted).encode()
         self._socket.sendall(token + struct.pack(">I", len(request)) + request)
-        if _receive(self._socket, 1) != _OK:
-            (length,) = struct.unpack(">I", _receive(self._socket, 4))
-            text = _receive(self._socket, length).decode()
+        if self._receive(1) != _OK:
+            (length,) = struct.unpack(">I", self._receive(4))
+            text = self._receive(length).decode()
             raise HostLostError(self._host, "sending its variables", text)
+
+    def _receive(self, nbytes: int) -> bytes:
+        return _receive(self._socket, nbytes, self._timeout_s)
 
     @contextlib.contextmanager
     def _named(self, phase: str) -> Iterator[None]:
         try:
             yield
-        except (TimeoutError, BlockingIOError):
+        except (TimeoutError, BlockingIOError):  # of a receive; of the others
             raise HostLostError(
                 self._host, phase, "no bytes before the deadline; stall_timeout_s sets it"
             ) from None
@@ -200,35 +211,36 @@ def _listen(address: str) -> socket.socket:
     return listener
 
 
-def _set_deadline(connection: socket.socket, timeout_s: float) -> None:
+def _set_deadline(connection: socket.socket, option: int, timeout_s: float) -> None:
     """Have calls raise BlockingIOError after this time.
 
     By the kernel: where Python sees to a deadline, MSG_WAITALL does not wait for all.
     """
     seconds, rest = divmod(timeout_s, 1)
-    deadline = struct.pack("@ll", int(seconds), int(rest * 1e6))
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        connection.setsockopt(socket.SOL_SOCKET, option, deadline)
+    deadline = struct.pack("@ll", int(seconds), max(1, int(rest * 1e6)))  # 0 would be none
+    connection.setsockopt(socket.SOL_SOCKET, option, deadline)
 
 
-def _receive(connection: socket.socket, nbytes: int) -> bytes:
+def _receive(connection: socket.socket, nbytes: int, timeout_s: float) -> bytes:
     buffer = bytearray(nbytes)
-    _receive_into(connection, memoryview(buffer))
+    _receive_into(connection, memoryview(buffer), timeout_s)
     return bytes(buffer)
 
 
-def _receive_into(connection: socket.socket, buffer: memoryview) -> None:
+def _receive_into(connection: socket.socket, buffer: memoryview, timeout_s: float) -> None:
+    """Fill the buffer; silence is what has a deadline, however slowly bytes come.
+
+    The kernel's own deadline is for the whole of a call, so it is a part of this one.
+    """
+    moved_at = time.monotonic()
     while len(buffer):
-        received = connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+        try:
+            received = connection.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+        except BlockingIOError:
+            if time.monotonic() - moved_at >= timeout_s:
+                raise TimeoutError from None
+            continue
         if received == 0:
             raise ConnectionResetError("closed by the other side")
         buffer = buffer[received:]
-        # Cut short by the deadline: do not wait for a second one where nothing comes any more.
-        if len(buffer) and not _readable(connection):
-            raise TimeoutError
-
-
-def _readable(connection: socket.socket) -> bool:
-    poll = select.poll()  # not select, which knows no descriptor above 1,023
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(_GRACE_MS))
+        moved_at = time.monotonic()

@@ -125,19 +125,22 @@ def component_entries(
     for entry in entries:
         stored.setdefault(entry.key, []).append(entry)
     for node in components:
-        dtype, box = node.variable.dtype, node.component.box
         if node.key in stored:
             continue
-        if not box.size and not dtype.is_string:
-            piece = stored[node.variable_key][0]
-            yield piece._replace(key=node.key, shape=box.lengths, nbytes=0, crc32c=0, box=None)
-            continue
-        for piece in stored[node.variable_key]:
-            lies = Box.whole(piece.shape) if piece.box is None else piece.box
-            if box.overlap(lies) is not None:
-                inner = lies.within(box)
-                stored_box = None if inner.covers(box.lengths) else inner
-                yield piece._replace(key=node.key, shape=box.lengths, box=stored_box)
+        pieces, box = stored[node.variable_key], node.component.box
+        if box.covers(node.variable.shape):
+            yield from (piece._replace(key=node.key) for piece in pieces)
+        elif not box.size:
+            yield pieces[0]._replace(
+                key=node.key, shape=box.lengths, nbytes=0, crc32c=0, box=None
+            )
+        else:
+            for piece in pieces:
+                lies = Box.whole(piece.shape) if piece.box is None else piece.box
+                if box.overlap(lies) is not None:
+                    inner = lies.within(box)
+                    inner_box = None if inner.covers(box.lengths) else inner
+                    yield piece._replace(key=node.key, shape=box.lengths, box=inner_box)
 
 
 def own_places(variable: Variable | StoredVariable) -> range:

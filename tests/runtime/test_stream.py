@@ -224,12 +224,12 @@ def test_a_source_that_sends_nothing_is_lost_at_the_deadline(serve, address, lis
 
 def test_a_source_that_pauses_for_less_than_the_deadline_is_waited_for(serve):
     def find(_key, _box):
-        for byte in b"slow":
-            time.sleep(0.2)
+        for byte in b"slowly":
+            time.sleep(0.25)
             yield bytes([byte])
 
-    got = received(serve(find=find).endpoint, [("", None)], [4], timeout_s=0.5)
-    assert got == b"slow"
+    got = received(serve(find=find).endpoint, [("", None)], [6], timeout_s=1.0)
+    assert got == b"slowly"
 
 
 def test_a_writer_that_is_busy_for_longer_than_the_deadline_is_waited_for(serve):

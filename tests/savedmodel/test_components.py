@@ -116,6 +116,20 @@ def test_mirrored_replicas_are_the_same_bytes(make):
     }
 
 
+def test_replicas_without_elements_have_the_bytes_that_there_are(make):
+    # Strings without elements still have the checksum of their lengths.
+    graph = make.model(
+        s=make.mirrored("s", (0,), "string"), x=make.mirrored("x", (0, 2), "float32")
+    )
+    stored = [
+        entry("s", "string", (0,), 0, 4, crc=9),
+        entry("x", "float32", (0, 2), 4, 0, crc=0),
+    ]
+    _, found = entries_of(graph, stored)
+    assert facts(found["s/replica_1"]) == [((0,), 2, 0, 4, 9, None)]
+    assert facts(found["x/replica_1"]) == [((0, 2), 2, 4, 0, 0, None)]
+
+
 @pytest.mark.parametrize(
     ("aggregation", "dtype", "own"),
     [
