@@ -43,6 +43,12 @@ def data_file(shard: int, num_shards: int, prefix: str = VARIABLES_PREFIX) -> st
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
 
 
+def is_bundle_file(name: str) -> bool:
+    """Whether a name in the folder `variables` is one that a save gives, TensorFlow's too."""
+    stem = VARIABLES_PREFIX.rpartition("/")[2]
+    return name.startswith((f"{stem}.index", f"{stem}.data-", f"{stem}_temp"))
+
+
 def parse_data_file(name: str) -> tuple[int, int] | None:
     """(shard, number of shards) of a SavedModel's data file, with or without its folder."""
     found = _DATA_FILE.fullmatch(name)

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import time
@@ -120,12 +121,35 @@ def claimed(directory: Path, locks: str) -> Iterator[bool]:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory, though a late writer may still put files in it."""
+    """Remove a directory, though a late writer may still put files in it.
+
+    Raises:
+        OSError: something is mounted in it, which would be emptied first.
+    """
+    mounts = mounts_at_or_below(directory)
+    if mounts:
+        raise OSError(errno.EBUSY, "something is mounted there", str(mounts[0]))
     for _ in range(_ATTEMPTS):
         shutil.rmtree(directory, ignore_errors=True)
         if not os.path.lexists(directory):
             return
     shutil.rmtree(directory)
+
+
+def mounts_at_or_below(directory: Path) -> list[Path]:
+    """Where something is mounted on this directory, or anywhere in it.
+
+    From the kernel: what is bound there from the same filesystem looks like any directory.
+    """
+    mounts = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+            # The fifth field, in which four characters are written in octal.
+            name = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), line.split()[4])
+            mount = Path(os.fsdecode(name))
+            if mount.is_relative_to(directory):
+                mounts.append(mount)
+    return mounts
 
 
 def link_into(entry: Path, directory: Path) -> None:

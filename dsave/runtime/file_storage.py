@@ -235,14 +235,21 @@ class FileStorage:
             return
         if not self._target.is_dir():
             raise self._error("it exists and is no directory")
-        if os.path.ismount(self._target):
+        mounts = directories.mounts_at_or_below(self._target)
+        if self._target in mounts:
             raise self._error("it is a mount point, which cannot be moved; add a name to it")
+        if mounts:  # it would be moved with the directory, and emptied with it
+            raise self._error(f"something is mounted at {mounts[0]}; unmount it first")
         if not os.access(self._target, os.W_OK):
             raise self._error("it may not be written")
         names = {entry.name for entry in self._target.iterdir()}
         foreign = sorted(names - naming.SAVED_MODEL_NAMES)
         if not names or names & {naming.SAVED_MODEL_FILE, f"{naming.SAVED_MODEL_FILE}txt"}:
             return
+        variables = self._target / naming.VARIABLES_DIRECTORY
+        if variables.is_dir():  # of a save that was never committed, or of somebody else
+            others = (e.name for e in variables.iterdir() if not naming.is_bundle_file(e.name))
+            foreign += [f"{variables.name}/{name}" for name in sorted(others)]
         if foreign or naming.VARIABLES_DIRECTORY not in names:
             raise self._error(
                 "it is no SavedModel and holds others' files "

@@ -1,11 +1,13 @@
 """What cannot be saved to is refused before anything is written, and why is said.
 
 - a SavedModel, what is left of one, and an empty directory are replaced; nothing else is
-- mount points, files, directories that may not be written, disks without room
+- mount points, what is mounted below, files, directories that may not be written, disks
+  without room
 - parents are made, and go again with the save
 """
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,8 @@ def test_a_savedmodel_or_what_one_left_is_replaced(disk, there):
         ({DATA: b"", "thesis.tex": b""}, "thesis.tex"),
         ({"assets/photo.jpg": b""}, "assets"),
         ({"debug/core": b"", "fingerprint.pb": b""}, "debug, fingerprint.pb"),
+        ({"variables/mine.txt": b""}, "variables/mine.txt"),
+        ({DATA: b"", "variables/notes": b""}, "variables/notes"),
     ],
 )
 def test_a_directory_of_something_else_is_refused_and_left(disk, there, named):
@@ -102,6 +106,48 @@ def test_a_mount_point_is_refused_and_a_directory_in_it_is_not(disk, mounted):
         assert disk.names() == ["export"]
         disk.save(disk.storage(at=disk.export / "1"))
         assert disk.files(disk.export / "1") == disk.NEW
+
+
+def bound(directory, source):
+    """Bind a directory of the same filesystem; `mounted` has shown that it can be done."""
+    directory.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(source), str(directory)], check=True)
+
+
+def test_what_is_mounted_in_a_directory_is_not_emptied_with_it(disk, mounted, tmp_path):
+    disk.make(disk.OLD)
+    volume = tmp_path / "a volume"
+    volume.mkdir()
+    with mounted(tmp_path / "any", "size=1m"):  # or the test is skipped
+        pass
+    (volume / "thesis.tex").write_bytes(b"mine")
+    place = disk.export / "a volume" / "below"
+    bound(place, volume)
+    try:
+        refused(disk, f"something is mounted at {place}; unmount it first")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert (volume / "thesis.tex").read_bytes() == b"mine"
+
+
+def test_what_was_mounted_while_the_save_went_on_is_not_emptied_either(disk, mounted, tmp_path):
+    disk.make(disk.OLD)
+    with mounted(tmp_path / "any", "size=1m"):  # or the test is skipped
+        pass
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "thesis.tex").write_bytes(b"mine")
+    of = disk.sealed(disk.storage())
+    of.move()
+    (staged,) = (p for p in disk.place.iterdir() if p != disk.export)
+    bound(staged / "variables" / "late", volume)
+    try:
+        with pytest.raises(DirectoryError, match=r"cannot be cleaned: .* mounted"):
+            of.clean(())
+    finally:
+        subprocess.run(["umount", str(staged / "variables" / "late")], check=True)
+        of.end()
+    assert (volume / "thesis.tex").read_bytes() == b"mine"
 
 
 def test_a_read_only_filesystem_is_refused(disk, mounted):
