@@ -91,14 +91,18 @@ class Values:
     ) -> None:
         """Send each host the part of `value`, which covers `box`, that its components hold."""
         phase = "assigning a variable"
-        whole = self._shared(value)
+        by_host = _by_host(components)
+        is_whole = any(component.box == box for component in components)
+        whole = (
+            self._shared(value) if is_whole else value
+        )  # of parts each goes once, on its own
         arguments = [
             (
                 host,
                 _slots(variable, [c for c in held if c.box == part]),
                 whole if part == box else value[part.within(box).index],
             )
-            for host, held in _by_host(components).items()
+            for host, held in by_host.items()
             for part in dict.fromkeys(component.box for component in held)
         ]
         with self._together:
