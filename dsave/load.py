@@ -5,7 +5,6 @@ A load is the walk from a committed directory to values in place, top to bottom.
 
 import logging
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeVar, overload
@@ -25,6 +24,7 @@ from dsave.model.device import resolve_io_host
 from dsave.model.trackable import Module
 from dsave.options import LoadOptions
 from dsave.plan.load_plan import SEGMENT_NBYTES, DataFile, plan_load
+from dsave.runtime.answers import checked_deadline
 from dsave.runtime.binding import bind_new, bind_to, reads, wants
 from dsave.runtime.checking import check
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
@@ -32,6 +32,7 @@ from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.host_load import View
 from dsave.runtime.load_hosts import LoadHosts
 from dsave.runtime.loaded import LoadedModel, LoadedVariable
+from dsave.runtime.paths import location
 from dsave.runtime.source import open_source
 from dsave.savedmodel.assets import read_assets
 from dsave.savedmodel.read_functions import read_functions
@@ -93,13 +94,15 @@ def load(
         DirectoryError: a host cannot read there, or hosts see different saves.
         SaveError: a host died (HostLostError) or fell silent (StalledError).
     """
-    options = _checked(options, placement, into, stall_timeout_s)
-    path = _absolute(directory)
+    options = _checked(options, placement, into)
+    path, deadline_s = location(directory), checked_deadline("stall_timeout_s", stall_timeout_s)
     if cluster is None and into is not None:
         cluster = active_cluster()
+    if cluster is not None and not hasattr(cluster, "submit"):
+        raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     if cluster is None:
         return _load_here(path, options, placement)
-    return _load_on(cluster, path, options, into, placement or {}, stall_timeout_s)
+    return _load_on(cluster, path, options, into, placement or {}, deadline_s)
 
 
 def open(path: str | os.PathLike[str], verify: bool = False) -> Checkpoint:  # noqa: A001 - it is dsave.open
@@ -245,9 +248,7 @@ def _missing(tree: Tree, path: str, options: LoadOptions) -> list[str]:
     return [f"variable {name!r}: the checkpoint has no value of it" for name in tree.missing]
 
 
-def _checked(
-    options: object, placement: object, into: object, stall_timeout_s: float
-) -> LoadOptions:
+def _checked(options: object, placement: object, into: object) -> LoadOptions:
     options = LoadOptions() if options is None else options
     if not isinstance(options, LoadOptions):
         raise OptionTypeError("options", f"a LoadOptions is wanted, got {options!r}")
@@ -259,15 +260,4 @@ def _checked(
         raise OptionTypeError("into", f"a dsave.Module is wanted, got {into!r}")
     if into is not None and placement is not None:
         raise OptionError("placement", "the variables of `into` have their devices")
-    if not 0 < stall_timeout_s < threading.TIMEOUT_MAX:
-        raise OptionError(
-            "stall_timeout_s", f"seconds above 0 are wanted, got {stall_timeout_s}"
-        )
     return options
-
-
-def _absolute(directory: str | os.PathLike[str]) -> str:
-    path = os.fspath(directory).removeprefix("file://")
-    if not path:
-        raise OptionError("directory", "a path or a URL is wanted, got an empty one")
-    return path.rstrip("/") if "://" in path else os.path.abspath(path)  # noqa: PTH100

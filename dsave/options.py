@@ -8,7 +8,6 @@ TensorFlow asks of its context.
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from dsave.errors import OptionError, OptionTypeError
@@ -109,12 +108,21 @@ class SaveOptions:
         _check_sharding(self.experimental_sharding_callback)
         set_field(self, "extra_tags", _tags(self.extra_tags))
         _check_device(self.experimental_io_device)
+        for option in (
+            "save_debug_info",
+            "experimental_debug_stripper",
+            "experimental_skip_saver",
+        ):
+            set_field(self, option, _switch(option, getattr(self, option)))
         aliases = {} if self.function_aliases is None else self.function_aliases
         if not isinstance(aliases, Mapping):
             raise OptionTypeError(
                 "function_aliases", f"a dict from alias to function is wanted, got {aliases!r}"
             )
-        set_field(self, "function_aliases", MappingProxyType(dict(aliases)))
+        for alias in aliases:
+            if not isinstance(alias, str):
+                raise OptionTypeError("function_aliases", f"an alias is a str, got {alias!r}")
+        set_field(self, "function_aliases", dict(aliases))
 
     @property
     def variable_policy(self) -> VariablePolicy:
@@ -141,10 +149,15 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         for option in ("allow_partial_checkpoint", "soft_device_placement"):
-            given = getattr(self, option)
-            if not isinstance(given, bool):
-                raise OptionTypeError(option, f"True or False is wanted, got {given!r}")
+            object.__setattr__(self, option, _switch(option, getattr(self, option)))
         _check_device(self.experimental_io_device)
+
+
+def _switch(option: str, given: object) -> bool:
+    # numpy's booleans, and the numbers that are equal to Python's; no text: "no" would be yes.
+    if given in (True, False) and not isinstance(given, str | bytes):
+        return bool(given)
+    raise OptionTypeError(option, f"True or False is wanted, got {given!r}")
 
 
 def _check_device(given: object) -> None:

@@ -13,7 +13,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from dsave.errors import ModelError, OptionError, OptionTypeError
+from dsave.errors import ModelError, OptionTypeError
 from dsave.format import naming
 from dsave.format.bundle import Entry, ShardWriter, build_index
 from dsave.format.strings import EncodedStrings, encode_strings
@@ -21,16 +21,18 @@ from dsave.functions.function import ConcreteFunction, Function, functions_of
 from dsave.functions.stack import user_stack
 from dsave.model.device import cpu0, resolve_io_host
 from dsave.model.dtype import STRING
-from dsave.model.trackable import ObjectGraph, trace
+from dsave.model.trackable import ObjectGraph, left_out, trace
 from dsave.options import SaveOptions
 from dsave.plan.items import StringNbytes
 from dsave.plan.save_plan import SavePlan, check_space, plan_disks, plan_shards
 from dsave.plan.sharding import ShardingCallback
+from dsave.runtime.answers import checked_deadline
 from dsave.runtime.assets import ServedAssets, find_assets
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.coordinator import Coordinator
 from dsave.runtime.host_save import HostProgress, Incoming, Receipt, Ticket, marker_of
 from dsave.runtime.participants import Participants
+from dsave.runtime.paths import location
 from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
 from dsave.savedmodel.components import component_entries, component_keys
@@ -99,22 +101,23 @@ def save(
     options = SaveOptions() if options is None else options
     if not isinstance(options, SaveOptions):
         raise OptionTypeError("options", f"a SaveOptions is wanted, got {options!r}")
-    if not 0 < stall_timeout_s < threading.TIMEOUT_MAX:
-        raise OptionError(
-            "stall_timeout_s", f"seconds above 0 are wanted, got {stall_timeout_s}"
-        )
+    if not isinstance(durable, bool):
+        raise OptionTypeError("durable", f"True or False is wanted, got {durable!r}")
+    path, deadline_s = location(directory), checked_deadline("stall_timeout_s", stall_timeout_s)
     cluster = active_cluster() if cluster is None else cluster
+    if not hasattr(cluster, "submit"):
+        raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     device = options.experimental_io_device
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
     graph = trace(model, functions_of, (Function, ConcreteFunction))
-    _warn_of_values_without_variables(graph)
+    _warn(graph)
     assets = find_assets(asset for _, asset in graph.assets())
     metadata = build_saved_model(graph, options, signatures, user_stack(), assets.names)
     object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
 
-    ticket = Ticket(_new_epoch(), _absolute(directory), durable, stall_timeout_s)
+    ticket = Ticket(_new_epoch(), path, durable, deadline_s)
     participants = Participants(cluster, ticket)
-    served = ServedAssets(assets, cluster.own_address, stall_timeout_s)
+    served = ServedAssets(assets, cluster.own_address, deadline_s)
     try:
         sharding = options.experimental_sharding_callback
         plan = _plan(
@@ -130,14 +133,10 @@ def save(
                 served.files | _metadata_files(plan, metadata, object_graph, receipts)
             ),
             participants.heard_s,
-            stall_timeout_s,
+            deadline_s,
         )
     except BaseException:
-        served.close()
-        try:
-            participants.discard()
-        finally:
-            participants.end()
+        _abandon(participants, served)
         raise
 
     def finish() -> SaveResult:
@@ -155,7 +154,14 @@ def save(
         heard = {**coordinator.progress(), **ended}
         return _result(plan, coordinator.receipts, len(object_graph.payload), heard, seconds)
 
-    return finish() if wait else SaveHandle(finish, cluster)
+    if wait:
+        return finish()
+    try:
+        return SaveHandle(finish, cluster)
+    except BaseException:
+        if not coordinator.begun:  # no thread could be started
+            _abandon(participants, served)
+        raise
 
 
 class SaveHandle:
@@ -189,6 +195,15 @@ class SaveHandle:
         except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
             _log.error("a save in the background failed: %s", error)
             self._future.set_exception(error)
+
+
+def _abandon(participants: Participants, served: ServedAssets) -> None:
+    """Leave nothing of a save that did not get as far as its coordinator."""
+    served.close()
+    try:
+        participants.discard()
+    finally:
+        participants.end()
 
 
 def _plan(
@@ -291,21 +306,21 @@ def _result(
     )
 
 
-def _warn_of_values_without_variables(graph: ObjectGraph) -> None:
-    left_out = [v for _, _, v in graph.variables() if not v.dtype.variable]
-    if left_out:
+def _warn(graph: ObjectGraph) -> None:
+    """Say what of the model TensorFlow will not find, or nobody."""
+    unknown = [v for _, _, v in graph.variables() if not v.dtype.variable]
+    if unknown:
         _log.warning(
             "TensorFlow has no variables of these dtypes, so it will not find %s in the model; "
             "their values are in its checkpoint",
-            ", ".join(f"{v.name} ({v.dtype})" for v in left_out),
+            ", ".join(f"{v.name} ({v.dtype})" for v in unknown),
         )
-
-
-def _absolute(directory: str | os.PathLike[str]) -> str:
-    path = os.fspath(directory).removeprefix("file://")
-    if not path:
-        raise OptionError("directory", "a path or a URL is wanted, got an empty one")
-    return path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - as a string
+    for path in left_out(graph):
+        _log.warning(
+            "%r holds variables or modules, and is not saved: only modules, lists, tuples and "
+            "dicts are followed",
+            path,
+        )
 
 
 def _new_epoch() -> str:

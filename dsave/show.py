@@ -12,6 +12,7 @@ from dsave.format import naming
 from dsave.model.slices import Box
 from dsave.model.variable import Aggregation, Synchronization
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
+from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
 from dsave.runtime.terminal import count_text, plain_table, short_devices, size_text, table_text
 from dsave.savedmodel.summary import (
@@ -83,7 +84,7 @@ def read_contents(directory: str) -> Contents:
         NotCommittedError: there is no SavedModel.
         CorruptionError: its `saved_model.pb` or its index lies.
     """
-    path = directory.removeprefix("file://").rstrip("/")
+    path = location(directory)
     source = open_source(path)
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
     if not source.exists(file):

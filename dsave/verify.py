@@ -24,6 +24,7 @@ from dsave.proto.object_graph_pb2 import TrackableObjectGraph
 from dsave.proto.saved_model_pb2 import MetaGraphDef
 from dsave.runtime.checking import corrupt_entries
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
+from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
 from dsave.runtime.terminal import count_text, size_text
 from dsave.savedmodel.assets import asset_files
@@ -58,7 +59,7 @@ def verify(path: str, progress: Callable[[int, int], object] = lambda _, __: Non
         NotCommittedError: there is neither.
     """
     started = time.perf_counter()
-    path = path.removeprefix("file://").rstrip("/")
+    path = location(path)
     source = open_source(path, mapped=False)
     findings: list[CorruptionError] = []
     file = f"{path}/{naming.SAVED_MODEL_FILE}"

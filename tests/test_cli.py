@@ -328,6 +328,12 @@ def test_cluster_prints_where_ray_is():
     [
         (b"hosts: [{job: worker, gpus: -1}]", "hosts[0].gpus: got -1, "),
         (b"hosts: []\nplacement: [", "no YAML"),
+        (
+            b"hosts: [{job: a}]\nhosts: [{job: b}]",
+            "hosts: got it twice, allowed is each key once",
+        ),
+        (b"hosts: [{job: a, gpus: 1, gpus: 4}]", "gpus: got it twice"),
+        (b"timeout_s: 0\nhosts: [{job: a}]", "timeout_s: got 0, allowed is a number above 0"),
         (b"\xd0\xff", "a readable YAML file"),
         (None, "No such file"),
     ],

@@ -3,12 +3,16 @@
 - a policy comes from itself, None, its value string in any case, or "none"; nothing else
 - the value of a policy is its name in lower case; every policy but NONE saves devices
 - a whitelist is None or a list of str, and is copied; extra tags are one str or several
-- options are frozen, and unknown ones are refused; so are load options of the wrong type
+- options are frozen, and unknown ones are refused; so are switches that are no booleans
+- options can be copied and sent to other processes
 - for what TensorFlow's SaveOptions refuses, ours raise an error of the same kind
 """
 
+import copy
 import dataclasses
+import pickle
 
+import numpy as np
 import pytest
 
 from dsave.errors import OptionError, OptionTypeError
@@ -142,8 +146,29 @@ def test_aliases_are_a_copy_that_nobody_changes():
     options = SaveOptions(function_aliases=given)
     given["g"] = print
     assert options.function_aliases == {"f": print}
-    with pytest.raises(TypeError):
-        options.function_aliases["g"] = print
+
+
+@pytest.mark.parametrize(
+    "option", ["save_debug_info", "experimental_debug_stripper", "experimental_skip_saver"]
+)
+def test_a_switch_is_true_or_false_and_no_text(option):
+    for on in (True, 1, np.True_):
+        assert getattr(SaveOptions(**{option: on}), option) is True
+    assert getattr(SaveOptions(**{option: 0}), option) is False
+    for given in ("no", "", None, 2):
+        with pytest.raises(OptionTypeError, match=f"{option}: True or False is wanted"):
+            SaveOptions(**{option: given})
+
+
+def test_an_alias_is_a_str():
+    with pytest.raises(OptionTypeError, match="function_aliases: an alias is a str, got 3"):
+        SaveOptions(function_aliases={3: print})
+
+
+@pytest.mark.parametrize("options", [SaveOptions(extra_tags="a"), LoadOptions()])
+def test_options_can_be_sent_to_other_processes(options):
+    assert pickle.loads(pickle.dumps(options)) == options
+    assert copy.deepcopy(options) == options
 
 
 def test_options_are_frozen():
@@ -168,7 +193,7 @@ def test_a_load_is_whole_soft_and_by_every_host_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("option", "given"),
     [
-        ("allow_partial_checkpoint", 1),
+        ("allow_partial_checkpoint", 2),
         ("soft_device_placement", "no"),
         ("experimental_io_device", 0),
     ],

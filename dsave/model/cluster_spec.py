@@ -6,6 +6,7 @@ The schema of `cluster_configs/*.yaml`, with the defaults of what may be left ou
     placement: pack               or spread
     local_paths: []               pack only
     local_root: null              pack only
+    timeout_s: 600                for a host to answer a call that moves values
     hosts:                        at least one
       - {job: worker, tasks: 1, gpus: 0}     the job must be given
 """
@@ -67,6 +68,9 @@ class ClusterSpec:
     local_root: str | None = None
     """The directory of this machine that holds those copies; None: a new temporary one."""
 
+    timeout_s: float = 600.0
+    """How long a host may take to answer a call that only moves values, behind its step."""
+
     def __post_init__(self) -> None:
         _check_ray(self.ray)
         if self.placement not in ("pack", "spread"):
@@ -77,6 +81,7 @@ class ClusterSpec:
             _pack_only("local_root", self.local_root, self.placement)
             set_field(self, "local_root", _path("local_root", self.local_root))
         set_field(self, "hosts", _hosts(self.hosts))
+        _positive("timeout_s", self.timeout_s)
 
     @classmethod
     def from_mapping(cls, mapping: object) -> "ClusterSpec":
@@ -150,7 +155,7 @@ def _check_ray(ray: RaySpec) -> None:
     if ray.num_cpus is not None:
         _integer("ray.num_cpus", ray.num_cpus, least=0, other=" or null")
     if ray.object_store_gib is not None:
-        _positive("ray.object_store_gib", ray.object_store_gib)
+        _positive("ray.object_store_gib", ray.object_store_gib, other=" or null")
 
 
 def _hosts(hosts: object) -> tuple[HostSpec, ...]:
@@ -216,13 +221,13 @@ def _integer(key: str, given: object, *, least: int, other: str = "") -> None:
         raise ConfigError(key, repr(given), f"an integer of at least {least}{other}")
 
 
-def _positive(key: str, given: object) -> None:
+def _positive(key: str, given: object, *, other: str = "") -> None:
     if (
         isinstance(given, bool)
         or not isinstance(given, int | float)
         or not 0 < given < math.inf
     ):
-        raise ConfigError(key, repr(given), "a number above 0 or null")
+        raise ConfigError(key, repr(given), f"a number above 0{other}")
 
 
 def _text(key: str, given: object) -> None:

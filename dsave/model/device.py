@@ -34,8 +34,18 @@ class DeviceSpec:
             object.__setattr__(self, "device_type", self.device_type.upper())
 
     @classmethod
-    def from_string(cls, spec: str | None) -> "DeviceSpec":
-        """Parse a device name; empty parts say nothing and later parts win."""
+    def from_string(cls, spec: "str | DeviceSpec | None") -> "DeviceSpec":
+        """Parse a device name; empty parts say nothing and later parts win.
+
+        What is parsed already is returned as it is.
+
+        Raises:
+            DeviceError: it is no device name.
+        """
+        if isinstance(spec, DeviceSpec):
+            return spec
+        if spec is not None and not isinstance(spec, str):
+            raise DeviceError(repr(spec), "a device name or a DeviceSpec is wanted")
         fields: dict[str, str | int | None] = {}
         typed = False
         for part in (spec or "").split("/"):

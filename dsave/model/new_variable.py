@@ -3,11 +3,12 @@
 `new_key` gives each component the key under which its host will hold the array.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dsave.errors import ModelError, OptionError
 from dsave.model.dtype import DType
 from dsave.model.slices import Box, partition
+from dsave.model.trackable import is_text
 from dsave.model.variable import (
     Aggregation,
     Component,
@@ -29,6 +30,8 @@ def checked_shape(shape: Sequence[object], dtype: DType, name: str) -> tuple[int
         ModelError: a size that is not a number of elements, or more bytes than any file holds.
     """
     sizes: list[int] = []
+    if not isinstance(shape, Iterable):
+        raise ModelError(name, f"its shape is a list or tuple of ints, got {shape!r}")
     for size in shape:
         try:
             sizes.append(size.__index__())  # type: ignore[attr-defined]
@@ -156,4 +159,6 @@ def _replicas(
 def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ModelError(repr(name), "a variable's name is a str that is not empty")
+    if not is_text(name):
+        raise ModelError(repr(name), "a variable's name has to be text, which UTF-8 can encode")
     return name

@@ -6,8 +6,9 @@ one node, and its checkpoint key is the first path to it
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, is_dataclass
 
 from dsave.errors import ModelError, OptionTypeError
 from dsave.model.asset import Asset
@@ -26,6 +27,15 @@ class Module:
     hold some, are saved under their names; methods that are functions too. All others (numbers,
     arrays, strings) are not part of the model.
     """
+
+
+def is_text(name: str) -> bool:
+    """Whether files can hold a name: half of a surrogate pair is no character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 FunctionsOf = Callable[[Module], Mapping[str, object]]
@@ -82,7 +92,8 @@ def trace(
 
     Raises:
         OptionTypeError: `root` is not a Module.
-        ModelError: an attribute named `signatures`, or a dict with a key that is not a str.
+        ModelError: an attribute named `signatures`, a dict with a key that is not a str, or a
+            name that no file can hold.
     """
     if not isinstance(root, Module):
         raise OptionTypeError("model", f"a dsave.Module is wanted, got a {type(root).__name__}")
@@ -106,11 +117,37 @@ def trace(
                 if not _tracked(child, ends, set()):
                     continue
                 ids[id(child)] = len(ids)
-                paths[ids[id(child)]] = (*path, name)
+                paths[ids[id(child)]] = (*path, _checked(name, path))
                 queue.append(child)
             children.append((name, ids[id(child)]))
         nodes.append(Node(value, path, tuple(children)))
     return ObjectGraph(tuple(nodes))
+
+
+def left_out(graph: ObjectGraph) -> Iterator[str]:
+    """Paths of what holds variables and is not followed: sets, deques, dataclasses, ..."""
+    for node in graph.nodes:
+        named = dict(node.children)
+        for name, value in _members(node.value, node.path, lambda _: {}):
+            if name not in named and any(
+                isinstance(v, Variable | Module) for v in _held(value)
+            ):
+                yield "/".join((*node.path, name))
+
+
+def _held(value: object) -> Iterable[object]:
+    if is_dataclass(value) and not isinstance(value, type):
+        return vars(value).values() if hasattr(value, "__dict__") else ()
+    if isinstance(value, AbstractSet | Sequence) and not isinstance(value, str | bytes):
+        return value
+    return ()
+
+
+def _checked(name: str, path: tuple[str, ...]) -> str:
+    # Keys of a checkpoint that begin with NUL are those of slices.
+    if not is_text(name) or (not path and name.startswith("\0")):
+        raise ModelError(repr("/".join((*path, name))), "no checkpoint can have this name")
+    return name
 
 
 def _members(

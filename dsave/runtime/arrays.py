@@ -42,6 +42,8 @@ def as_numpy(value: object) -> Array:
         return np.asarray(value)
     if hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)
+    if isinstance(value, memoryview) or type(value).__module__ == "array":
+        return np.asarray(value)  # which have a dtype of their own
     array = _python_as_numpy(value)
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):
@@ -83,7 +85,8 @@ def frozen(array: Array) -> Array:
     """The array in row-major order, read-only, and never seen by anyone who may write to it.
 
     An array that owns its memory and is read-only already is kept; anything else is copied,
-    since a view may have a writable base.
+    since a view may have a writable base. Requires: nobody kept a view of it from before it was
+    made read-only.
     """
     if array.flags.c_contiguous and not array.flags.writeable and array.base is None:
         return array

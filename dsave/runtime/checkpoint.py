@@ -21,6 +21,7 @@ from dsave.format.bundle import Entry
 from dsave.format.bundle_reader import Index, decode_elements, decode_tensor, read_index
 from dsave.format.coding import Buffer
 from dsave.model.slices import Box
+from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
 
 Array = NDArray[Any]
@@ -271,7 +272,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, mapped: bool = True) -> Che
         NotCommittedError: there is no SavedModel, and no bundle either.
         CorruptionError: its index lies.
     """
-    path = os.fspath(path).removeprefix("file://").rstrip("/")
+    path = location(path)
     source = open_source(path, mapped=mapped)
     if source.exists(f"{path}/{naming.SAVED_MODEL_FILE}"):
         return Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")

@@ -30,7 +30,7 @@ from dsave.model.variable import (
 from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 from dsave.runtime.config import load_spec
-from dsave.runtime.values import TIMEOUT_S, Values, described
+from dsave.runtime.values import TIMEOUT_SETTING, Values, described
 
 _ANYWHERE = DeviceSpec()
 _scope: ContextVar[DeviceSpec] = ContextVar("dsave_device", default=_ANYWHERE)
@@ -65,7 +65,7 @@ class Cluster:
         self._actors = RayHosts(spec)
         self.together = threading.RLock()
         """Held while one call is made to several hosts: all do such calls in one order."""
-        self._values = Values(self.submit, self._actors.shared, self.together)
+        self._values = Values(self.submit, self._actors.shared, self.together, spec.timeout_s)
         self._background: list[threading.Thread] = []
         self._closed = False
         _active.append(self)
@@ -126,7 +126,7 @@ class Cluster:
         return self._actors.own_address
 
     @contextlib.contextmanager
-    def device(self, name: str) -> Iterator[None]:
+    def device(self, name: str | DeviceSpec) -> Iterator[None]:
         """Put variables made in this scope on a device; inner scopes override outer ones.
 
         What the name leaves open is taken from the first host of the cluster that agrees.
@@ -172,7 +172,7 @@ class Cluster:
         initial: object,
         name: str = "Variable",
         *,
-        devices: Sequence[str] | None = None,
+        devices: Sequence[str | DeviceSpec] | None = None,
         shape: Sequence[int] | None = None,
         dtype: object = None,
         trainable: bool = True,
@@ -206,7 +206,7 @@ class Cluster:
         name: str = "Variable",
         *,
         aggregation: object,
-        devices: Sequence[str] | None = None,
+        devices: Sequence[str | DeviceSpec] | None = None,
         shape: Sequence[int] | None = None,
         dtype: object = None,
     ) -> SyncOnReadVariable:
@@ -233,7 +233,7 @@ class Cluster:
         initial: object,
         name: str = "Variable",
         *,
-        devices: Sequence[str] | None = None,
+        devices: Sequence[str | DeviceSpec] | None = None,
         shape: Sequence[int] | None = None,
         dtype: object = None,
         trainable: bool = True,
@@ -306,17 +306,17 @@ class Cluster:
             HostLostError: a host died.
             Exception: what the step raised.
         """
-        chosen = self._hosts if hosts is None else tuple(hosts)
+        chosen = self._hosts if hosts is None else self._known(hosts)
         self._values.free()
         with self.together:
             calls = {h: self.submit(h, "running a step", "call", step, args) for h in chosen}
         return answers("running a step", calls, timeout_s, "timeout_s")
 
-    def real_path(self, path: str, host: str) -> str:
+    def real_path(self, path: str | os.PathLike[str], host: str) -> str:
         """Where a path as a host sees it lies on this machine (placement: pack)."""
         phase = "naming a path"
-        call = self.submit(host, phase, "real_path", path)
-        return str(answers(phase, {host: call}, TIMEOUT_S, "")[host])
+        call = self.submit(host, phase, "real_path", os.fspath(path))
+        return str(answers(phase, {host: call}, self._spec.timeout_s, TIMEOUT_SETTING)[host])
 
     def submit(
         self,
@@ -334,9 +334,18 @@ class Cluster:
         """
         if self._closed:
             raise ClusterError("the cluster is closed")
-        if host not in self._hosts:
-            raise DeviceError(host, f"no such host; the cluster has {', '.join(self._hosts)}")
+        self._known([host])
         return self._actors.submit(host, phase, method, *args, group=group, **kwargs)
+
+    def _known(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(hosts, str):
+            raise DeviceError(hosts, "a list of hosts is wanted")
+        for host in hosts:
+            if host not in self._hosts:
+                raise DeviceError(
+                    str(host), f"no such host; the cluster has {', '.join(self._hosts)}"
+                )
+        return tuple(hosts)
 
     def wait_for(self, thread: threading.Thread) -> None:
         """Let `close` wait for a save in the background."""
@@ -360,13 +369,13 @@ class Cluster:
         if _token_of(variable) != self._token:
             raise ModelError(variable.name, "it is of another cluster")
 
-    def resolved(self, devices: Sequence[str]) -> list[str]:
+    def resolved(self, devices: Sequence[str | DeviceSpec]) -> list[str]:
         """The whole names of devices, each of them once.
 
         Raises:
             DeviceError: the cluster has no such device, or one is named twice.
         """
-        if isinstance(devices, str) or not devices:
+        if not isinstance(devices, list | tuple) or not devices:
             raise DeviceError(str(devices), "a list of at least one device name is wanted")
         names = [
             resolve_placement(DeviceSpec.from_string(device), self._devices)
@@ -381,7 +390,7 @@ class Cluster:
         """Free a new variable's values when nobody has the variable any more."""
         self._values.keep(variable)
 
-    def _replica_devices(self, devices: Sequence[str] | None) -> list[str]:
+    def _replica_devices(self, devices: Sequence[str | DeviceSpec] | None) -> list[str]:
         if devices is not None:
             return self.resolved(devices)
         gpus = [device for device in self._devices if "/device:GPU:" in device]

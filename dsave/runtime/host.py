@@ -7,6 +7,7 @@ A plain class; `cluster` makes an actor of it. Arrays are replaced, never change
 import os
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +20,8 @@ from dsave.model.variable import Component, Variable
 from dsave.runtime.arrays import Array, as_bytes, as_variable_array, frozen
 from dsave.runtime.host_load import HostLoad, LoadTicket, View
 from dsave.runtime.host_save import Found, HostSave, Ticket
+
+_REMEMBERED = 100
 
 Initializer = Callable[[tuple[slice, ...]], object]
 
@@ -37,8 +40,8 @@ class Host:
         self._saves: dict[str, HostSave] = {}
         self._lock = threading.Lock()
         """Held to begin and to give up: they come by different threads of the actor."""
-        self._given_up: set[str] = set()
-        """Saves and loads that ended before they began here."""
+        self._given_up: deque[str] = deque(maxlen=_REMEMBERED)
+        """Saves and loads that ended before they began here, the latest of them."""
         self._loads: dict[str, HostLoad] = {}
 
     def value(self, variable: Variable, device: str | None = None) -> Array:
@@ -141,7 +144,7 @@ class Host:
         """
         with self._lock:
             if epoch not in self._saves:
-                self._given_up.add(epoch)
+                self._given_up.append(epoch)
                 raise SaveError(self.name, "taking part in a save", "it has not begun here")
             part = self._saves.pop(epoch) if verb == "end" else self._saves[epoch]
         return getattr(part, verb)(*args)
@@ -164,7 +167,7 @@ class Host:
         """
         with self._lock:
             if epoch not in self._loads:
-                self._given_up.add(epoch)
+                self._given_up.append(epoch)
                 raise SaveError(self.name, "taking part in a load", "it has not begun here")
             part = self._loads.pop(epoch) if verb == "end" else self._loads[epoch]
         return getattr(part, verb)(*args)

@@ -3,11 +3,13 @@
 Everywhere else a host is a name, a call is a future, and a dead actor is a `HostLostError`.
 """
 
+import contextlib
 import os
 import socket
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +36,33 @@ _ACTOR_OPTIONS: dict[str, Any] = {
 _HostActor: Any = ray.remote(**_ACTOR_OPTIONS)(Host)
 
 
-_users = 0
-"""Clusters that use a Ray which the first of them joined or started; the last one leaves it."""
+@dataclass(slots=True)
+class _Session:
+    """A Ray that the first of its clusters joined or started; the last one leaves it."""
+
+    address: str | None
+    clusters: int = 1
 
 
-def _connect(spec: RaySpec) -> bool:
-    """Use the Ray of this process if there is one, else join or start one; whether it is ours.
+_session: _Session | None = None
+
+
+def _connect(spec: RaySpec) -> _Session | None:
+    """Use the Ray of this process, else join or start one; None: it is not ours to end.
 
     Raises:
         ClusterError: there is no Ray at that address, or it does not start.
     """
-    global _users  # noqa: PLW0603 - Ray itself is one for a process
+    global _session  # noqa: PLW0603 - Ray itself is one for a process
     if ray.is_initialized():
-        _users += _users > 0
-        return _users > 0
+        if not _is_in_use(spec.address):
+            raise ClusterError(
+                f"this process uses another Ray than {spec.address!r} (setting: ray.address); "
+                "close the cluster that uses it, or share that Ray"
+            )
+        if _session is not None:
+            _session.clusters += 1
+        return _session
     _probe(spec.address)
     options: dict[str, Any] = {"address": spec.address or "local", "logging_level": "ERROR"}
     if spec.address is None:
@@ -59,10 +74,24 @@ def _connect(spec: RaySpec) -> bool:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        where = "a Ray of its own" if spec.address is None else f"the Ray at {spec.address!r}"
-        raise ClusterError(f"cannot use {where} (setting: ray.address): {error}") from None
-    _users = 1
-    return True
+        if spec.address is None:
+            problem = "cannot start a Ray (settings: ray.num_cpus, ray.object_store_gib)"
+        else:
+            problem = f"cannot use the Ray at {spec.address!r} (setting: ray.address)"
+        raise ClusterError(f"{problem}: {error}") from None
+    _session = _Session(spec.address)
+    return _session
+
+
+def _is_in_use(address: str | None) -> bool:
+    """Whether the Ray that this process uses will do for a cluster with this address."""
+    if address in {None, "auto"} or (_session is not None and _session.address == address):
+        return True
+    host, _, port = str(address).rpartition(":")
+    used_host, _, used_port = ray.get_runtime_context().gcs_address.rpartition(":")
+    with contextlib.suppress(OSError):
+        return bool(port == used_port and socket.gethostbyname(host) == used_host)
+    return False
 
 
 def _probe(address: str | None) -> None:
@@ -86,7 +115,7 @@ class RayHosts:
 
     def __init__(self, spec: ClusterSpec) -> None:
         self._actors: dict[str, Any] = {}
-        self._owns_ray = _connect(spec.ray)
+        self._session = _connect(spec.ray)
         pack = spec.placement == "pack"
         self._own_address: str = _LOOPBACK if pack else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         try:
@@ -139,14 +168,16 @@ class RayHosts:
 
     def close(self) -> None:
         """End all actors, which hold nothing that outlives them, and Ray if it is ours."""
-        global _users  # noqa: PLW0603 - as in _connect
-        if not ray.is_initialized():
-            return  # it was shut down under us, and calling an actor would start another
+        global _session  # noqa: PLW0603 - as in _connect
+        if not ray.is_initialized() or (self._session and self._session is not _session):
+            return  # it was shut down under us; another one knows nothing of these actors
         for actor in self._actors.values():
-            ray.kill(actor)
-        if self._owns_ray:
-            _users -= 1
-            if not _users:
+            with contextlib.suppress(RayError, ValueError):
+                ray.kill(actor)
+        if self._session is not None:
+            self._session.clusters -= 1
+            if not self._session.clusters:
+                _session = None
                 ray.shutdown()
 
     def _start(self, spec: ClusterSpec) -> None:
@@ -168,7 +199,17 @@ def _private_paths(spec: ClusterSpec) -> dict[str, dict[str, str]]:
     """For each host where its private copies of the local paths lie on this machine."""
     if not spec.local_paths:
         return {host: {} for host in spec.host_names}
-    root = Path(spec.local_root or tempfile.mkdtemp(prefix="dsave-hosts-"))
+    try:
+        return _made_paths(
+            spec, Path(spec.local_root or tempfile.mkdtemp(prefix="dsave-hosts-"))
+        )
+    except OSError as error:
+        raise ClusterError(
+            f"the hosts' own paths cannot be made (setting: local_root): {error}"
+        ) from None
+
+
+def _made_paths(spec: ClusterSpec, root: Path) -> dict[str, dict[str, str]]:
     mounts: dict[str, dict[str, str]] = {}
     for host in spec.host_names:
         job_task = host.strip("/").replace("/replica:0", "")

@@ -24,8 +24,8 @@ from dsave.model.variable import (
 from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 
-TIMEOUT_S = 600.0
-"""How long a host may take to answer a call that only moves values."""
+TIMEOUT_SETTING = "timeout_s in the cluster's config"
+"""What says how long a host may take to answer a call that only moves values."""
 
 
 def described(
@@ -47,10 +47,11 @@ class Values:
     """The values of a cluster's variables.
 
     `submit` calls a method of a host, as `Cluster.submit`; `shared` makes an array an argument
-    for many calls; `together` is held while one change is sent to several hosts.
+    for many calls; `together` is held while one change is sent to several hosts. A host that
+    runs a step answers after it, at the latest in `timeout_s` seconds.
 
     Raises:
-        HostLostError: from every method, when a host died.
+        HostLostError: from every method, when a host died; StalledError: or did not answer.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Values:
         submit: Callable[..., "Future[Any]"],
         shared: Callable[[Array], object],
         together: AbstractContextManager[object],
+        timeout_s: float,
     ) -> None:
         self._submit = submit
         self._shared = shared
         self._together = together
+        self._timeout_s = timeout_s
         self._dropped: deque[Mapping[str, list[str]]] = deque()
 
     def fill(self, variable: Variable, value: Any) -> None:
@@ -78,7 +81,7 @@ class Values:
             host: self._submit(host, phase, "initialize", _slots(variable, held), make)
             for host, held in _by_host(variable.components).items()
         }
-        checksums = answers(phase, calls, TIMEOUT_S, "")
+        checksums = answers(phase, calls, self._timeout_s, TIMEOUT_SETTING)
         if not isinstance(variable, ShardedVariable) and len(set(checksums.values())) > 1:
             raise ModelError(
                 variable.name,
@@ -108,14 +111,17 @@ class Values:
         with self._together:
             calls = [(a[0], self._submit(a[0], phase, "store", *a[1:])) for a in arguments]
         for host, call in calls:
-            answers(phase, {host: call}, TIMEOUT_S, "")
+            answers(phase, {host: call}, self._timeout_s, TIMEOUT_SETTING)
 
     def fetch(self, components: Sequence[Component]) -> list[Array]:
         """The arrays of components."""
         phase = "reading a variable"
         with self._together:
             calls = [(c.host, self._submit(c.host, phase, "fetch", c.key)) for c in components]
-        return [answers(phase, {host: call}, TIMEOUT_S, "")[host] for host, call in calls]
+        return [
+            answers(phase, {host: call}, self._timeout_s, TIMEOUT_SETTING)[host]
+            for host, call in calls
+        ]
 
     def read(self, variable: Variable) -> Array:
         """What a variable is worth."""

@@ -95,7 +95,7 @@ def host(**given: object) -> dict[str, object]:
 PATH = "an absolute path other than /, without . and .. in it"
 COUNT = "an integer of at least 0"
 JOB = "a letter, then letters, digits and _; localhost is the process that calls save"
-KEYS = "hosts, ray, placement, local_paths, local_root"
+KEYS = "hosts, ray, placement, local_paths, local_root, timeout_s"
 RAY_KEYS = "address, num_cpus, object_store_gib"
 ONE_HOST = "a list of at least one host"
 

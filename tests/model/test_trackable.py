@@ -5,10 +5,12 @@
 - an object with two names is one node with two parents; cycles end
 - what holds no variable, function or module is not part of the model
 - functions are objects of the tree, an object's methods among them
+- names that no file can hold are refused; variables in other containers are told
 - TensorFlow gives the same keys, in the same order, to an equal tree
 """
 
-from collections import namedtuple
+from collections import UserList, deque, namedtuple
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from dsave.errors import ModelError, OptionTypeError
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
-from dsave.model.trackable import Module, checkpoint_key, trace
+from dsave.model.trackable import Module, checkpoint_key, left_out, trace
 from dsave.model.variable import Component, Variable
 from dsave.proto import object_graph_pb2
 
@@ -279,3 +281,46 @@ def test_a_method_named_signatures_is_refused():
 
 def test_functions_of_no_known_type_are_no_part_of_the_model():
     assert edges(module(f=Code())) == [()]
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\0b"])
+def test_a_name_that_no_checkpoint_can_have_is_refused(name):
+    with pytest.raises(ModelError, match="no checkpoint can have this name"):
+        trace(module(**{name: variable()}))
+    with pytest.raises(ModelError, match="no checkpoint can have this name"):
+        trace(module(d={"\udfff": variable()}))
+
+
+def test_below_the_root_a_name_may_begin_with_nul():
+    assert keys(module(d={"\0b": variable()})) == ["d/\0b"]
+
+
+@dataclass
+class Weights:
+    """A container that is not followed."""
+
+    w: object
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {variable()},
+        frozenset({variable()}),
+        deque([variable()]),
+        UserList([variable()]),
+        Weights(variable()),
+        Weights(module()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_variables_in_what_is_not_followed_are_told(hidden):
+    graph = trace(module(w=variable(), below=[module(v=variable(), hidden=hidden)]))
+    assert list(left_out(graph)) == ["below/0/hidden"]
+
+
+def test_what_holds_no_variables_is_not_told():
+    graph = trace(
+        module(w=variable(), s={1}, t="text", b=b"bytes", d=Weights(1), k=Weights, l=[3])
+    )
+    assert list(left_out(graph)) == []

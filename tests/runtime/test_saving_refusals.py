@@ -207,6 +207,24 @@ def test_a_directory_without_a_name(refused):
     refused(dsave.OptionError, ValueError, "directory", target="")
 
 
+@pytest.mark.parametrize("target", [None, b"/tmp/export", 3])
+def test_a_directory_that_is_no_path(refused, target):
+    refused(dsave.OptionTypeError, TypeError, "directory", target=target)
+
+
+def test_a_cluster_that_is_none(refused):
+    refused(dsave.OptionTypeError, TypeError, "cluster", cluster="local.yaml")
+
+
+def test_a_deadline_that_is_no_number(refused):
+    refused(dsave.OptionTypeError, TypeError, "stall_timeout_s", stall_timeout_s="1")
+
+
+def test_a_flag_that_is_no_flag(pair, model, directory, see):
+    with see.untouched(directory), pytest.raises(dsave.OptionTypeError, match="durable"):
+        dsave.save(model, directory, cluster=pair, durable="no")
+
+
 def test_a_directory_that_may_not_be_written(refused, tmp_path):
     if os.getuid() == 0:  # who may write everywhere else
         where = Path("/proc/sys")
