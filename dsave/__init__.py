@@ -40,7 +40,8 @@ from dsave.plan.sharding import MaxShardSizePolicy, ShardableTensor, ShardByTask
 from dsave.runtime.cluster import Cluster
 from dsave.runtime.loaded import LoadedModel, LoadedVariable
 from dsave.runtime.result import SaveResult, ShardResult
-from dsave.save import SaveHandle, save
+from dsave.runtime.save_handle import SaveHandle
+from dsave.save import save
 
 __all__ = [
     "Aggregation",

@@ -3,12 +3,9 @@
 import logging
 import os
 import secrets
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
+from collections.abc import Mapping, Sequence
 from typing import Literal, overload
 
 import numpy as np
@@ -35,6 +32,7 @@ from dsave.runtime.participants import Participants
 from dsave.runtime.paths import location
 from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
+from dsave.runtime.save_handle import SaveHandle
 from dsave.savedmodel.components import component_entries, component_keys
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import Metadata, build_saved_model
@@ -162,39 +160,6 @@ def save(
         if not coordinator.begun:  # no thread could be started
             _abandon(participants, served)
         raise
-
-
-class SaveHandle:
-    """A save that goes on in the background."""
-
-    def __init__(self, finish: Callable[[], SaveResult], cluster: Cluster) -> None:
-        self._future: Future[SaveResult] = Future()
-        thread = threading.Thread(target=self._run, args=(finish,), name="dsave-save")
-        thread.start()
-        cluster.wait_for(thread)
-
-    @property
-    def done(self) -> bool:
-        """Whether the save has ended, well or not."""
-        return self._future.done()
-
-    def result(self, timeout_s: float | None = None) -> SaveResult:
-        """Wait for the save.
-
-        Raises:
-            TimeoutError: it is not over after `timeout_s` seconds; it goes on.
-            DsaveError: it failed, as `save` says.
-        """
-        if not wait_for([self._future], timeout_s).done:
-            raise TimeoutError(f"the save goes on after {timeout_s} s")
-        return self._future.result()
-
-    def _run(self, finish: Callable[[], SaveResult]) -> None:
-        try:
-            self._future.set_result(finish())
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asks for the result
-            _log.error("a save in the background failed: %s", error)
-            self._future.set_exception(error)
 
 
 def _abandon(participants: Participants, served: ServedAssets) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from dsave.errors import DsaveError, OptionError, OptionTypeError, StalledError
@@ -25,7 +25,9 @@ def checked_deadline(option: str, given: object) -> float:
 def answers(
     phase: str, calls: Mapping[str, "Future[Any]"], timeout_s: float | None, setting: str
 ) -> dict[str, Any]:
-    """What each host answers. `setting` is what a caller changes to wait longer.
+    """What each host answers; an error as soon as it is that host's turn.
+
+    `setting` is what a caller changes to wait longer.
 
     Raises:
         StalledError: a host does not answer in `timeout_s` seconds.
@@ -38,6 +40,27 @@ def answers(
         except TimeoutError as error:
             if isinstance(error, DsaveError) or call.done():
                 raise
-            problem = f"no answer in {timeout_s:.0f} s; {setting} sets the deadline"
-            raise StalledError(host, phase, problem) from None
+            raise _stalled(host, phase, timeout_s, setting) from None
     return results
+
+
+def all_answers(
+    phase: str, calls: Mapping[str, "Future[Any]"], timeout_s: float, setting: str
+) -> dict[str, Any]:
+    """What each host answers; no error before all have, or the time is over.
+
+    Raises:
+        StalledError: a host does not answer in `timeout_s` seconds, and none raised an error.
+        Exception: what a host raised.
+    """
+    wait(calls.values(), timeout_s)
+    results = {host: call.result() for host, call in calls.items() if call.done()}
+    for host in calls:
+        if host not in results:
+            raise _stalled(host, phase, timeout_s, setting)
+    return results
+
+
+def _stalled(host: str, phase: str, timeout_s: float | None, setting: str) -> StalledError:
+    problem = f"no answer in {timeout_s:g} s; {setting} sets the deadline"
+    return StalledError(host, phase, problem)

@@ -1,4 +1,7 @@
-"""A cluster of hosts: where variables are made, read, assigned and saved from."""
+"""A cluster of hosts: where variables are made, read, assigned and saved from.
+
+One class, and so longer than a file should be: half of it says what the verbs take and raise.
+"""
 
 import contextlib
 import itertools

@@ -18,6 +18,7 @@ from dsave.errors import CorruptionError, DsaveError, HostLostError, StalledErro
 from dsave.format.crc32c import joined
 from dsave.model.device import LOCALHOST
 from dsave.plan.load_plan import LoadPlan, Segment
+from dsave.runtime.answers import all_answers
 from dsave.runtime.cluster import Cluster
 from dsave.runtime.host_load import HostLoad, LoadTicket, StoredMetadata, View
 from dsave.runtime.stream import Endpoint
@@ -183,15 +184,7 @@ class LoadHosts:
         return self._results(phase, {h: self._submit(h, phase, verb) for h in hosts})
 
     def _results(self, phase: str, calls: Mapping[str, "Future[Any]"]) -> dict[str, Any]:
-        wait(calls.values(), self._ticket.stall_timeout_s)
-        results = {host: call.result() for host, call in calls.items() if call.done()}
-        for host in calls:
-            if host not in results:
-                deadline = f"no answer in {self._ticket.stall_timeout_s:.0f} s"
-                raise StalledError(
-                    host, phase, f"{deadline}; stall_timeout_s sets the deadline"
-                )
-        return results
+        return all_answers(phase, calls, self._ticket.stall_timeout_s, "stall_timeout_s")
 
 
 def _check(segments: Iterable[Segment], crcs: Mapping[int, int], file: str) -> None:

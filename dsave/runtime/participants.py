@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from dsave.errors import DsaveError, StalledError
+from dsave.errors import DsaveError
 from dsave.model.device import LOCALHOST
+from dsave.runtime.answers import all_answers
 from dsave.runtime.cluster import Cluster
 from dsave.runtime.host_save import Found, HostProgress, HostSave, Ticket
 from dsave.runtime.stream import Endpoint
@@ -129,13 +130,8 @@ class Participants:
 
     def _results(self, phase: str, calls: Mapping[str, "Future[Any]"]) -> dict[str, Any]:
         # All of them, before the first error: nobody may begin when others already end.
-        wait(calls.values(), self._ticket.stall_timeout_s)
-        self._silent.update(host for host, call in calls.items() if not call.done())
-        results = {host: call.result() for host, call in calls.items() if call.done()}
-        for host in calls:
-            if host not in results:
-                deadline = f"no answer in {self._ticket.stall_timeout_s:.0f} s"
-                raise StalledError(
-                    host, phase, f"{deadline}; stall_timeout_s sets the deadline"
-                )
-        return results
+        try:
+            return all_answers(phase, calls, self._ticket.stall_timeout_s, "stall_timeout_s")
+        except Exception:  # but no interrupt: who has had no time to answer is not silent
+            self._silent.update(host for host, call in calls.items() if not call.done())
+            raise
