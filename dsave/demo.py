@@ -242,7 +242,7 @@ def run() -> None:
     with (
         # Short, because Ray makes sockets below it.
         tempfile.TemporaryDirectory(
-            prefix="dsave-demo-", dir="/tmp", ignore_cleanup_errors=True
+            prefix=f"dsave-demo-{os.getpid()}-", dir="/tmp", ignore_cleanup_errors=True
         ) as scratch,
         start_cluster(scratch) as cluster,
     ):

@@ -29,18 +29,20 @@ CONFIGS = Path(__file__).parents[1] / "cluster_configs"
 def ran(tmp_path_factory):
     """What the demo printed, the temporary directory that it had, and what it left in /tmp."""
     pytest.importorskip("sklearn", reason="the demo's digits come with scikit-learn")
-    before = set(Path("/tmp").glob("dsave-demo-*"))
     place = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
+    demo = subprocess.Popen(
         [sys.executable, "-m", "dsave", "demo"],
         env={**os.environ, "TMPDIR": str(place)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=240,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, place, set(Path("/tmp").glob("dsave-demo-*")) - before
+    try:
+        output, errors = demo.communicate(timeout=240)
+    finally:
+        demo.kill()
+    assert demo.returncode == 0, output + errors
+    return output, place, list(Path("/tmp").glob(f"dsave-demo-{demo.pid}-*"))
 
 
 @pytest.mark.ray
