@@ -127,7 +127,9 @@ def test_an_assertion_that_does_not_hold_is_an_error_with_its_message(both):
 
 
 def test_arithmetic_that_fails_names_the_function_and_the_node(both):
-    with pytest.raises(dsave.ModelError, match=r"function branch, node cond/mul: Mul failed: "):
+    with pytest.raises(
+        dsave.ModelError, match=r"function branch, node cond/mul: Mul cannot be run: "
+    ):
         both[1].branch(vector(1.0, 2.0, 3.0))
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from dsave.errors import CorruptionError, DsaveError, ModelError
+from dsave.functions import xla_call_module
 from dsave.functions.call import call as call_op
-from dsave.functions.graph import CONST, READ
+from dsave.functions.graph import CONST, READ, Attr, TensorSpec
 from dsave.functions.table import OPS
-from dsave.functions.tracer import Value, operand
+from dsave.functions.tracer import Value, current_trace, operand
 from dsave.model.variable import Variable
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
 from dsave.savedmodel.composed import COMPOSED
@@ -35,10 +36,20 @@ _NOTHING = frozenset({"NoOp"})
 _ASSERT = "Assert"
 
 _BY_VALUE = BRANCHES | CASES | LOOPS | LISTS.keys() | {_ASSERT}
-_KNOWN = _BY_VALUE | {CONST, READ} | _PASSED | _NOTHING | COMPOSED.keys() | OPS.keys()
+_KNOWN = (
+    _BY_VALUE
+    | {CONST, READ, xla_call_module.OP}
+    | _PASSED
+    | _NOTHING
+    | COMPOSED.keys()
+    | OPS.keys()
+)
 
-_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""What arithmetic raises of inputs that do not fit together."""
+_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    xla_call_module.JaxError,
+)
+"""What arithmetic raises of inputs that do not fit together, and what JAX does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class Interpreter:
         Requires: `unknown` said that there is nothing that cannot be run.
 
         Raises:
-            ModelError: the arguments do not fit together.
+            ModelError: the arguments do not fit together, or there is no JAX to run its code.
         """
         call = _Call()
         try:
@@ -110,7 +121,7 @@ class Interpreter:
         except _FAULTS as error:
             assert call.node is not None
             where = f"function {plain_name(name)}, node {call.node.name}"
-            raise ModelError(where, f"{call.node.op} failed: {error}") from error
+            raise ModelError(where, f"{call.node.op} cannot be run: {error}") from error
 
     def _run(self, name: str, arguments: Sequence[Argument], call: "_Call") -> list[Value]:
         program = self._programs[name]
@@ -154,6 +165,8 @@ class Interpreter:
             return _assert(*inputs)
         if op in COMPOSED:
             return [operand(COMPOSED[op](step.attrs, *inputs))]
+        if op == xla_call_module.OP:
+            return _run_module(step.attrs, inputs)
         results = call_op(op, inputs, step.attrs)
         return results if isinstance(results, list) else [results]
 
@@ -187,6 +200,17 @@ class _Call:
         if id(handle) not in self.reads:
             self.reads[id(handle)] = operand(handle.read())
         return self.reads[id(handle)]
+
+
+def _run_module(attrs: dict[str, Attr], inputs: list[Any]) -> list[Any]:
+    """Run code of JAX; of tensors it is recorded."""
+    if current_trace() is None:
+        return list(xla_call_module.run_module(attrs, inputs))
+    shapes: Any = attrs["Sout"]
+    types: Any = attrs["Tout"]
+    specs = [TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+    outputs = call_op(xla_call_module.OP, inputs, attrs, specs)
+    return outputs if isinstance(outputs, list) else [outputs]
 
 
 def _is_true(value: Value) -> bool:
