@@ -16,11 +16,24 @@ from dsave.functions.tracer import Value, apply, operand
 Pair = int | Sequence[int]
 """Of the height and of the width; one number is both."""
 
-_NHWC = b"NHWC"
+NHWC = b"NHWC"
+"""The order of axes that there is; the other one TensorFlow has on GPUs only."""
 
 
-def _pads(attrs: AnyAttrs, axis: int, extent: int, reach: int) -> tuple[int, int]:
+def check_format(attrs: AnyAttrs) -> None:
+    """Refuse images whose channels come first.
+
+    Raises:
+        TraceError: they do.
+    """
+    if attrs["data_format"] != NHWC:
+        order = attrs["data_format"].decode(errors="replace")
+        raise trace_error("an op on images", f"the order of axes is NHWC, got {order}")
+
+
+def padding_of(attrs: AnyAttrs, axis: int, extent: int, reach: int) -> tuple[int, int]:
     """Elements before and after an axis, for a window that reaches over so many."""
+    check_format(attrs)
     if attrs["padding"] == b"VALID":
         return 0, 0
     if attrs["padding"] == b"EXPLICIT":
@@ -31,7 +44,7 @@ def _pads(attrs: AnyAttrs, axis: int, extent: int, reach: int) -> tuple[int, int
     return missing // 2, missing - missing // 2
 
 
-def _slid(attrs: AnyAttrs, x: Value, reaches: Sequence[int | None]) -> list[int | None]:
+def slid(attrs: AnyAttrs, x: Value, reaches: Sequence[int | None]) -> list[int | None]:
     """Height and width after a window has slid over them."""
     extents: list[int | None] = []
     for axis, reach in zip((1, 2), reaches, strict=True):
@@ -39,7 +52,7 @@ def _slid(attrs: AnyAttrs, x: Value, reaches: Sequence[int | None]) -> list[int 
         if extent is None or reach is None:
             extents.append(None)
             continue
-        before, after = _pads(attrs, axis, extent, reach)
+        before, after = padding_of(attrs, axis, extent, reach)
         places = extent + before + after - reach
         if places < 0:
             raise trace_error("a window", f"{reach} elements do not fit in {extent}")
@@ -47,7 +60,8 @@ def _slid(attrs: AnyAttrs, x: Value, reaches: Sequence[int | None]) -> list[int 
     return extents
 
 
-def _reach(size: int | None, dilation: int) -> int | None:
+def span(size: int | None, dilation: int) -> int | None:
+    """How far so many elements reach with gaps between them."""
     return None if size is None else (size - 1) * dilation + 1
 
 
@@ -57,13 +71,11 @@ def _convolved(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
         raise trace_error(
             "dsave.ops.conv2d", f"{x.shape[3]} channels where the filters take {channels}"
         )
-    reaches = [
-        _reach(size, attrs["dilations"][i + 1]) for i, size in enumerate((height, width))
-    ]
-    return (x.shape[0], *_slid(attrs, x, reaches), depth)
+    reaches = [span(size, attrs["dilations"][i + 1]) for i, size in enumerate((height, width))]
+    return (x.shape[0], *slid(attrs, x, reaches), depth)
 
 
-def _windows(
+def windows_of(
     attrs: AnyAttrs,
     x: Array,
     sizes: Sequence[int],
@@ -74,7 +86,7 @@ def _windows(
     reaches = [
         (size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations, strict=True)
     ]
-    pads = [_pads(attrs, axis, x.shape[axis], reaches[axis - 1]) for axis in (1, 2)]
+    pads = [padding_of(attrs, axis, x.shape[axis], reaches[axis - 1]) for axis in (1, 2)]
     padded = np.pad(x, [(0, 0), *pads, (0, 0)], constant_values=fill)
     windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, (1, 2))
     _, down, across, _ = attrs["strides"]
@@ -84,13 +96,13 @@ def _windows(
 
 def _convolve(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
     wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
-    windows = _windows(attrs, x.astype(wide), filters.shape[:2], 0, attrs["dilations"][1:3])
+    windows = windows_of(attrs, x.astype(wide), filters.shape[:2], 0, attrs["dilations"][1:3])
     result: Array = np.tensordot(windows, filters.astype(wide), ((4, 5, 3), (0, 1, 2)))
     return result
 
 
 def _pooled(attrs: AnyAttrs, x: Value) -> Shape:
-    return (x.shape[0], *_slid(attrs, x, attrs["ksize"][1:3]), x.shape[3])
+    return (x.shape[0], *slid(attrs, x, attrs["ksize"][1:3]), x.shape[3])
 
 
 def _lowest(dtype: "np.dtype[Any]") -> Any:
@@ -98,15 +110,15 @@ def _lowest(dtype: "np.dtype[Any]") -> Any:
 
 
 def _max_pool(attrs: AnyAttrs, x: Array) -> Array:
-    result: Array = _windows(attrs, x, attrs["ksize"][1:3], _lowest(x.dtype)).max((4, 5))
+    result: Array = windows_of(attrs, x, attrs["ksize"][1:3], _lowest(x.dtype)).max((4, 5))
     return result
 
 
 def _avg_pool(attrs: AnyAttrs, x: Array) -> Array:
     wide = x.astype(np.float32 if x.dtype.itemsize < 4 else x.dtype)
     # What is beyond the edges does not count.
-    sums = _windows(attrs, wide, attrs["ksize"][1:3], 0).sum((4, 5))
-    counts = _windows(attrs, np.ones_like(wide), attrs["ksize"][1:3], 0).sum((4, 5))
+    sums = windows_of(attrs, wide, attrs["ksize"][1:3], 0).sum((4, 5))
+    counts = windows_of(attrs, np.ones_like(wide), attrs["ksize"][1:3], 0).sum((4, 5))
     result: Array = sums / counts
     return result
 
@@ -117,7 +129,7 @@ _CONV = op(
     kernel=_convolve,
     types=FLOATS,
     explicit_paddings=[],
-    data_format=_NHWC,
+    data_format=NHWC,
     dilations=[1, 1, 1, 1],
     use_cudnn_on_gpu=True,
 )
@@ -127,14 +139,14 @@ _MAX_POOL = op(
     kernel=_max_pool,
     types=REALS - dtypes("uint32 uint64"),
     explicit_paddings=[],
-    data_format=_NHWC,
+    data_format=NHWC,
 )
 _AVG_POOL = op(
     "AvgPool(value: T) -> output: T",
     shape=_pooled,
     kernel=_avg_pool,
     types=FLOATS,
-    data_format=_NHWC,
+    data_format=NHWC,
 )
 
 
