@@ -163,12 +163,14 @@ class Interpreter:
             return [LISTS[op](step.attrs, *inputs)]
         if op == _ASSERT:
             return _assert(*inputs)
-        if op in COMPOSED:
-            return [operand(COMPOSED[op](step.attrs, *inputs))]
         if op == xla_call_module.OP:
             return _run_module(step.attrs, inputs)
-        results = call_op(op, inputs, step.attrs)
-        return results if isinstance(results, list) else [results]
+        if op in COMPOSED:
+            with np.errstate(all="ignore"):  # as TensorFlow, which warns of no overflow
+                results = COMPOSED[op](step.attrs, *inputs)
+        else:
+            results = call_op(op, inputs, step.attrs)
+        return list(map(operand, results)) if isinstance(results, list) else [operand(results)]
 
     def _functions(self, step: Step, inputs: list[Any], call: "_Call") -> list[Any]:
         """Run those that a node runs."""

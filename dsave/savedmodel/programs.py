@@ -11,6 +11,7 @@ from dsave.errors import CorruptionError
 from dsave.functions.graph import CONST, Attr
 from dsave.functions.table import OPS
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
+from dsave.savedmodel.composed import OUTPUTS
 from dsave.savedmodel.read_values import read_attr
 
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
@@ -200,5 +201,5 @@ class Programs:
         elif node.op in OPS:
             names = [arg.name for arg in OPS[node.op].outputs]
         else:
-            names = []
+            names = list(OUTPUTS.get(node.op, ()))
         return names.index(argument) if argument in names else 0
