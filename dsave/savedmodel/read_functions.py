@@ -6,9 +6,12 @@ numpy has no code for is there too: it says so when it is called.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from dsave.errors import (
     CorruptionError,
@@ -22,6 +25,7 @@ from dsave.functions.function import ConcreteFunction, Function
 from dsave.functions.graph import Array, TensorSpec
 from dsave.functions.structure import flatten
 from dsave.model.asset import Asset
+from dsave.model.variable import Aggregation, Synchronization
 from dsave.proto.object_graph_pb2 import (
     FunctionSpec,
     SavedFunction,
@@ -65,18 +69,19 @@ def read_functions(
     Raises:
         CorruptionError: a function contradicts itself.
     """
-    return _Reading(meta_graph, handles, assets, file).all(tree)
+    return _Reading(meta_graph, tree, handles, assets, file).all()
 
 
 class _Reading:
     def __init__(
         self,
         meta_graph: MetaGraphDef,
+        tree: Tree,
         handles: Mapping[int, Handle],
         assets: Mapping[int, Asset],
         file: str,
     ) -> None:
-        self._meta_graph = meta_graph
+        self._tree = tree
         self._objects = meta_graph.object_graph_def
         self._file = file
         self._interpreter = Interpreter(meta_graph.graph_def.library, file)
@@ -84,12 +89,20 @@ class _Reading:
         self._constants = {
             node.name: node for node in meta_graph.graph_def.node if node.op == "Const"
         }
+        self._sums = {
+            number: Handle(partial(np.zeros, variable.shape, variable.dtype.numpy))
+            for number, variable in tree.variables().items()
+            if len(variable.components) > 1
+            and variable.synchronization is Synchronization.ON_READ
+            and variable.aggregation is Aggregation.SUM
+        }
+        """For each expanded sum, what its replicas but the first are worth."""
         self._notes: list[str] = []
 
-    def all(self, tree: Tree) -> Functions:
+    def all(self) -> Functions:
         """All that there are."""
         by_node: dict[int, Function | ConcreteFunction] = {}
-        for number, node in enumerate(tree.nodes):
+        for number, node in enumerate(self._tree.nodes):
             saved = self._objects.nodes[number] if number < len(self._objects.nodes) else None
             if saved is not None and node.kind is Kind.FUNCTION:
                 by_node[number] = self._function(saved.function)
@@ -166,7 +179,7 @@ class _Reading:
             given = read_structure(saved.canonicalized_input_signature, function)
             outputs = read_structure(saved.output_signature, function)
             inputs = given
-            captures = tuple(self._capture(number) for number in saved.bound_inputs)
+            captures = self._bound(saved.bound_inputs)
         except _UNREADABLE as error:
             problem = problem or error.problem
         else:
@@ -185,6 +198,20 @@ class _Reading:
             raise CorruptionError(
                 self._file, name, "the function takes or returns other things than it says"
             )
+
+    def _bound(self, numbers: Sequence[int]) -> tuple[Argument | Asset, ...]:
+        """What a function is bound to.
+
+        TensorFlow binds it to one variable in place of all replicas of it. A function that adds
+        them up would have that many times their sum, so the first has all of it here.
+        """
+        captures: list[Argument | Asset] = []
+        seen: set[int] = set()
+        for number in numbers:
+            capture = self._capture(number)
+            captures.append(self._sums.get(number, capture) if number in seen else capture)
+            seen.add(number)
+        return tuple(captures)
 
     def _capture(self, number: int) -> Argument | Asset:
         if number not in self._captures:
