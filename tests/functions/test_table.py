@@ -404,6 +404,12 @@ CASES = {
         [(2, 6, 7, 3), (3, 2, 3, 4)],
         normal,
     ),
+    "conv2d in groups": (
+        ops.conv2d,
+        FLOAT,
+        [(2, 6, 7, 6), (3, 2, 2, 9)],
+        normal,
+    ),
     "max_pool2d": (
         lambda x: [ops.max_pool2d(x, 2), ops.max_pool2d(x, (3, 2), strides=2, padding="SAME")],
         FLOAT + SIGNED + ["uint8", "uint16"],

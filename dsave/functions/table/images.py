@@ -67,12 +67,19 @@ def span(size: int | None, dilation: int) -> int | None:
 
 def _convolved(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
     height, width, channels, depth = filters.shape
-    if None not in {x.shape[3], channels} and x.shape[3] != channels:
+    if None not in {x.shape[3], channels} and not _groups(x.shape[3], channels, depth):
         raise trace_error(
             "dsave.ops.conv2d", f"{x.shape[3]} channels where the filters take {channels}"
         )
     reaches = [span(size, attrs["dilations"][i + 1]) for i, size in enumerate((height, width))]
     return (x.shape[0], *slid(attrs, x, reaches), depth)
+
+
+def _groups(given: Any, taken: Any, depth: Any) -> int:
+    """In how many groups the channels go through as many groups of filters; 0: they do not."""
+    groups = given // taken if taken else 0
+    fits = groups and groups * taken == given and (depth is None or not depth % groups)
+    return groups if fits else 0
 
 
 def windows_of(
@@ -97,8 +104,15 @@ def windows_of(
 def _convolve(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
     wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
     windows = windows_of(attrs, x.astype(wide), filters.shape[:2], 0, attrs["dilations"][1:3])
-    result: Array = np.tensordot(windows, filters.astype(wide), ((4, 5, 3), (0, 1, 2)))
-    return result
+    filters = filters.astype(wide)
+    groups = _groups(x.shape[3], *filters.shape[2:])
+    if groups <= 1:
+        result: Array = np.tensordot(windows, filters, ((4, 5, 3), (0, 1, 2)))
+        return result
+    parts = zip(np.split(windows, groups, 3), np.split(filters, groups, 3), strict=True)
+    return np.concatenate(
+        [np.tensordot(part, own, ((4, 5, 3), (0, 1, 2))) for part, own in parts], 3
+    )
 
 
 def _pooled(attrs: AnyAttrs, x: Value) -> Shape:
@@ -160,7 +174,8 @@ def conv2d(
 ) -> Any:
     """Filters (height, width, channels in, channels out) at each place of images.
 
-    `padding` is "SAME", "VALID", or ((top, bottom), (left, right)).
+    `padding` is "SAME", "VALID", or ((top, bottom), (left, right)). Images of more channels
+    than filters take go through them in groups, each group through its part of the filters.
     """
     name = "dsave.ops.conv2d"
     x, filters = _image(x, name), operand(filters)
