@@ -94,6 +94,19 @@ def _largest(attrs: Attrs, x: Any, count: Any) -> list[Any]:
     return [np.take_along_axis(x, places, -1), places.astype(kind)]
 
 
+def _counted(attrs: Attrs, x: Any, size: Any, weights: Any) -> Any:
+    """How often each number below `size` is in x, or in each row of it."""
+    rows = x.reshape(-1, x.shape[-1]) if x.ndim > 1 else x.reshape(1, -1)
+    counts = np.zeros((len(rows), int(size)), weights.dtype)
+    inside = (rows >= 0) & (rows < size)
+    places = np.nonzero(inside)[0], rows[inside]
+    if attrs.get("binary_output"):
+        counts[places] = 1
+    else:
+        np.add.at(counts, places, weights.reshape(rows.shape)[inside] if weights.size else 1)
+    return counts if x.ndim > 1 else counts[0]
+
+
 COMPOSED: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "Add": _add_all,
@@ -104,7 +117,11 @@ COMPOSED: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "BroadcastArgs": lambda _, x, y: np.array(
             np.broadcast_shapes(tuple(x), tuple(y)), x.dtype
         ),
+        "Bucketize": lambda attrs, x: np.searchsorted(
+            np.array(attrs.get("boundaries", ()), np.float32), x, "right"
+        ).astype(np.int32),
         "ClipByValue": lambda _, x, low, high: np.minimum(np.maximum(x, low), high),
+        "DenseBincount": _counted,
         "Div": _truncated,
         "DivNoNan": _without_nan,
         "Elu": lambda _, x: np.where(x > 0, x, np.expm1(x)),

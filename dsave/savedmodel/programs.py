@@ -21,6 +21,7 @@ LOOPS = frozenset({"While", "StatelessWhile"})
 """Ops that run functions: one, one of two, one of several, two again and again."""
 
 _MAX_DEPTH = 100
+_DIGITS = 9
 
 Source = tuple[int, int]
 """(step, output), or (-1, argument)."""
@@ -186,7 +187,8 @@ class Programs:
         name, *rest = reference.split(":")
         if not rest and name in arguments:
             return -1, arguments[name]
-        number = int(rest[-1]) if rest and rest[-1].isdecimal() else 0
+        digits = rest[-1] if rest else ""
+        number = int(digits) if digits.isdecimal() and len(digits) <= _DIGITS else 0
         if len(rest) > 1:
             number += self._first(steps[places[name]].node, rest[0])
         return places[name], number

@@ -505,6 +505,35 @@ CASES = {
         [(3, 2, 3, 4), (2, 4, 4, 4)],
         normal,
     ),
+    "Conv3D": (
+        lambda x, f: [
+            ops.call("Conv3D", [x, f], {"strides": [1, 1, 2, 1, 1], "padding": padding})
+            for padding in ("SAME", "VALID")
+        ],
+        FLOAT,
+        [(2, 4, 5, 6, 3), (2, 3, 2, 3, 4)],
+        index,  # small numbers, since TensorFlow adds up half floats as they are
+    ),
+    "Conv3DBackpropInputV2": (
+        lambda f, x: ops.call(
+            "Conv3DBackpropInputV2",
+            [np.array([2, 4, 5, 7, 3], np.int32), f, x],
+            {"strides": [1, 2, 2, 2, 1], "padding": "SAME"},
+        ),
+        FLOAT,
+        [(2, 3, 2, 3, 4), (2, 2, 3, 4, 4)],
+        normal,
+    ),
+    "pools of volumes": (
+        lambda x: [
+            ops.call(op, [x], {"ksize": [1, 2, 3, 2, 1], "strides": [1, 2, 2, 1, 1], **how})
+            for op in ("MaxPool3D", "AvgPool3D")
+            for how in ({"padding": "SAME"}, {"padding": "VALID"})
+        ],
+        ["bfloat16", "float32"],
+        [(2, 4, 5, 6, 3)],
+        normal,
+    ),
     "FusedBatchNormV3": (
         lambda x, scale: ops.call(
             "FusedBatchNormV3",

@@ -39,10 +39,25 @@ CASES = {
         np.array([3, 1]),
         np.array([2, 1, 4]),
     ),
+    "Bucketize": (
+        lambda raw, _, x: raw.Bucketize(input=x, boundaries=[-1.0, 0.5, 1.0]),
+        ["float32", "float64", *INT],
+        A,
+    ),
     "ClipByValue": (
         lambda raw, _, x: raw.ClipByValue(t=x, clip_value_min=x[0, 0], clip_value_max=x[1, 1]),
         M,
         A,
+    ),
+    "DenseBincount": (
+        lambda raw, _, x, w: [
+            raw.DenseBincount(input=x, size=4, weights=w[:0], binary_output=False),
+            raw.DenseBincount(input=x, size=4, weights=w[:0], binary_output=True),
+            raw.DenseBincount(input=x[0], size=4, weights=w, binary_output=False),
+        ],
+        F,
+        np.array([[0, 3, 3, 7], [1, 1, 2, 1]]),
+        (4,),
     ),
     "Div": (lambda raw, _, x, y: raw.Div(x=x, y=y * y + 1), [*FLOAT, *INT, "int8"], A, A),
     "DivNoNan": (lambda raw, _, x, y: raw.DivNoNan(x=x, y=y), ["float32", "float64"], A, A),
@@ -111,7 +126,10 @@ CASES = {
     "Where": (lambda raw, _, x: raw.Where(condition=x), ["bool", *M], A),
 }
 
-NOT_RECORDED = {"BroadcastArgs", "GatherNd", "ResourceGatherNd", "TopKV2", "Where"}
+NOT_RECORDED = {
+    *("BroadcastArgs", "Bucketize", "DenseBincount", "GatherNd", "ResourceGatherNd", "TopKV2"),
+    "Where",
+}
 
 WITHIN = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 1e-5}
 

@@ -11,9 +11,17 @@ import numpy as np
 
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
-from dsave.functions.table.images import NHWC, check_format, padding_of, slid, span, windows_of
 from dsave.functions.table.rules import FLOATS, REALS
 from dsave.functions.table.shapes import extents
+from dsave.functions.table.windows import (
+    NHWC,
+    check_format,
+    slid,
+    spans,
+    transposed,
+    transposed_shape,
+    windows_of,
+)
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value
 from dsave.model.dtype import dtype_of
@@ -23,10 +31,9 @@ _RESIZED = REALS - dtypes("uint32 uint64")
 
 
 def _depthwise_shape(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
-    height, width, channels, times = filters.shape
-    reaches = [span(size, attrs["dilations"][i + 1]) for i, size in enumerate((height, width))]
+    *sizes, channels, times = filters.shape
     depth = None if None in {channels, times} else channels * times  # type: ignore[operator]
-    return (x.shape[0], *slid(attrs, x, reaches), depth)
+    return (x.shape[0], *slid(attrs, x, spans(attrs, sizes)), depth)
 
 
 def _depthwise(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
@@ -34,32 +41,6 @@ def _depthwise(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
     seen = windows_of(attrs, x.astype(wide), filters.shape[:2], 0, attrs["dilations"][1:3])
     result: Array = np.einsum("bhwcij,ijcm->bhwcm", seen, filters.astype(wide), optimize=True)
     return result.reshape(*result.shape[:3], -1)
-
-
-def _transposed_shape(attrs: AnyAttrs, sizes: Value, filters: Value, x: Value) -> Shape:
-    check_format(attrs)
-    wanted = extents(sizes)
-    known = (x.shape[0], None, None, filters.shape[2])
-    return tuple(k if n is None else n for n, k in zip(wanted, known, strict=True))
-
-
-def _transposed(attrs: AnyAttrs, sizes: Array, filters: Array, x: Array) -> Array:
-    """Each element of x, times the filters, added to the places that it came from."""
-    wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
-    x, filters = x.astype(wide), filters.astype(wide)
-    batch, height, width, channels = sizes.tolist()
-    rows, columns = attrs["dilations"][1:3]
-    step_y, step_x = attrs["strides"][1:3]
-    size_y, size_x = filters.shape[:2]
-    top, bottom = padding_of(attrs, 1, height, (size_y - 1) * rows + 1)
-    left, right = padding_of(attrs, 2, width, (size_x - 1) * columns + 1)
-    whole = np.zeros((batch, height + top + bottom, width + left + right, channels), wide)
-    reach_y, reach_x = (x.shape[1] - 1) * step_y + 1, (x.shape[2] - 1) * step_x + 1
-    for i, j in np.ndindex(size_y, size_x):
-        y0, x0 = i * rows, j * columns
-        places = whole[:, y0 : y0 + reach_y : step_y, x0 : x0 + reach_x : step_x]
-        places += np.tensordot(x, filters[i, j], (3, 1))
-    return whole[:, top : top + height, left : left + width]
 
 
 def _normalized_shapes(attrs: AnyAttrs, x: Value, scale: Value, *_others: Value) -> list[Shape]:
@@ -220,8 +201,8 @@ OPS: tuple[Op, ...] = (
     ),
     op(
         "Conv2DBackpropInput(input_sizes: int32, filter: T, out_backprop: T) -> output: T",
-        shape=_transposed_shape,
-        kernel=_transposed,
+        shape=transposed_shape,
+        kernel=transposed,
         types=FLOATS,
         dilations=[1, 1, 1, 1],
         use_cudnn_on_gpu=True,
