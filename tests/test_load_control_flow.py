@@ -70,6 +70,16 @@ def both(tf, tmp_path_factory):
         return held.stack()
 
     @function(vector)
+    def ranks(x):
+        shapes = [tf.TensorShape(None)]
+        (x,) = tf.while_loop(lambda x: tf.rank(x) < 3, lambda x: [x[None]], [x], shapes)
+        return tf.rank(x), tf.reshape(x, [-1, 2])
+
+    @function(tf.TensorSpec([None, None], tf.float32))
+    def ensured(x):
+        return tf.ensure_shape(x, [None, 2])
+
+    @function(vector)
     def checked(x):
         tf.debugging.assert_positive(x, "only positive ones")
         return tf.sqrt(x)
@@ -107,6 +117,8 @@ CALLS = {
     "a map": ("squares", vector(1.0, 2.0, 3.0)),
     "a list with holes": ("sparse", np.int32(5), vector(1.0, 2.0)),
     "a list that grows": ("growing", vector(1.0, 2.0, 3.0)),
+    "a loop that adds axes": ("ranks", vector(1.0, 2.0)),
+    "a shape as it should be": ("ensured", np.ones((3, 2), np.float32)),
     "an assertion that holds": ("checked", vector(1.0, 4.0)),
     "a condition that is known": ("constant", np.int32(4)),
 }
@@ -124,6 +136,13 @@ def test_what_follows_values_is_what_tensorflow_computes(both, call):
 def test_an_assertion_that_does_not_hold_is_an_error_with_its_message(both):
     with pytest.raises(dsave.ModelError, match=r"function checked, node .*only positive ones"):
         both[1].checked(vector(1.0, -4.0))
+
+
+def test_a_shape_that_is_not_as_it_should_be_is_an_error(both):
+    with pytest.raises(
+        dsave.ModelError, match=r"ensured, .*\[None, 2\] is wanted, got \[3, 1\]"
+    ):
+        both[1].ensured(np.ones((3, 1), np.float32))
 
 
 def test_arithmetic_that_fails_names_the_function_and_the_node(both):

@@ -7,6 +7,8 @@
 - functions that contradict themselves are refused
 """
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -249,6 +251,19 @@ def _rename(proto):
     function.signature.name += "9"
 
 
+def test_a_constant_that_no_array_holds_is_named_at_the_call(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "copy")
+    file = tmp_path / "copy" / "saved_model.pb"
+    proto = SavedModel.FromString(file.read_bytes())
+    for node in _library(proto, "gathered").node_def:
+        if node.op == "Const":
+            node.attr["value"].tensor.dtype = 21  # a variant
+    file.write_bytes(proto.SerializeToString())
+    loaded = dsave.load(tmp_path / "copy")
+    with pytest.raises(dsave.ModelError, match="numpy cannot run Const of dtype number 21"):
+        loaded.gathered()
+
+
 LIES = {
     "a node that there is not": (_rewire, "nowhere"),
     "a node that needs itself": (_circle, "itself"),
@@ -260,8 +275,6 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_function_that_contradicts_itself_is_refused(saved, tmp_path, lie):
-    import shutil
-
     shutil.copytree(saved[0], tmp_path / "copy")
     file = tmp_path / "copy" / "saved_model.pb"
     proto = SavedModel.FromString(file.read_bytes())

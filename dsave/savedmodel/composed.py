@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.call import call
+from dsave.functions.graph import TensorSpec
 from dsave.functions.table.indexing import take
 from dsave.functions.table.shapes import shape
 from dsave.model.dtype import dtype_of
@@ -94,6 +95,13 @@ def _largest(attrs: Attrs, x: Any, count: Any) -> list[Any]:
     return [np.take_along_axis(x, places, -1), places.astype(kind)]
 
 
+def _ensured(attrs: Attrs, x: Any) -> Any:
+    wanted = attrs.get("shape")  # None: not even its rank is known
+    if wanted is not None and None not in x.shape and not TensorSpec(wanted).accepts(x.shape):
+        raise ValueError(f"the shape {list(wanted)} is wanted, got {list(x.shape)}")
+    return x
+
+
 def _counted(attrs: Attrs, x: Any, size: Any, weights: Any) -> Any:
     """How often each number below `size` is in x, or in each row of it."""
     rows = x.reshape(-1, x.shape[-1]) if x.ndim > 1 else x.reshape(1, -1)
@@ -125,6 +133,7 @@ COMPOSED: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "Div": _truncated,
         "DivNoNan": _without_nan,
         "Elu": lambda _, x: np.where(x > 0, x, np.expm1(x)),
+        "EnsureShape": _ensured,
         "Erfc": lambda _, x: 1 - call("Erf", [x]),
         "Gather": lambda _, x, rows: take(x, rows, 0),
         "GatherNd": _gathered,

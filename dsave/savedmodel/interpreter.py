@@ -26,7 +26,7 @@ from dsave.savedmodel.tensor_lists import LISTS
 
 _PASSED = frozenset(
     {
-        *("CheckNumerics", "EnsureShape", "Identity", "IdentityN", "PlaceholderWithDefault"),
+        *("CheckNumerics", "Identity", "IdentityN", "PlaceholderWithDefault"),
         *("PreventGradient", "Snapshot", "StopGradient"),
     }
 )
@@ -146,7 +146,7 @@ class Interpreter:
         return [value(source) for source in program.results]
 
     def _step(self, step: Step, inputs: list[Any], call: "_Call") -> list[Any]:
-        op = step.node.op
+        op = step.op
         if op in _NOTHING:
             return []
         if op in _PASSED:
@@ -174,7 +174,7 @@ class Interpreter:
 
     def _functions(self, step: Step, inputs: list[Any], call: "_Call") -> list[Any]:
         """Run those that a node runs."""
-        op, names = step.node.op, step.functions
+        op, names = step.op, step.functions
         if op in BRANCHES:
             chosen = 0 if _is_true(inputs[0]) else 1
             return self._run(names[chosen], inputs[1:], call)

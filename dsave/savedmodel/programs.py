@@ -7,7 +7,7 @@ references: tensorflow/core/framework/function.proto.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dsave.errors import CorruptionError
+from dsave.errors import CorruptionError, DtypeError, ModelError
 from dsave.functions.graph import CONST, Attr
 from dsave.functions.table import OPS
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
@@ -31,10 +31,12 @@ Source = tuple[int, int]
 class Step:
     """One node; `functions` are the names of those that it runs.
 
-    `done` are the steps whose outputs nobody wants after it.
+    `op` is the node's, or what no op is called: a constant that no array holds. `done` are the
+    steps whose outputs nobody wants after it.
     """
 
     node: NodeDef
+    op: str
     attrs: dict[str, Attr]
     inputs: list[Source]
     functions: tuple[str, ...]
@@ -88,8 +90,8 @@ class Programs:
         if name in seen:
             return
         for step in self[name].steps:
-            if not step.functions or step.node.op in BRANCHES | CASES | LOOPS:
-                found.add(step.node.op)
+            if not step.functions or step.op in BRANCHES | CASES | LOOPS:
+                found.add(step.op)
             for function in step.functions:
                 self._look(function, found, seen, (*callers, name))
         seen.add(name)
@@ -111,10 +113,12 @@ class Programs:
             for node in self._needed(root, nodes, arguments, places, name):
                 inputs = [source(each) for each in node.input if not each.startswith("^")]
                 places[node.name] = len(program.steps)
-                attrs, functions = self._attrs(node, name), self._functions(node)
-                if node.op == CONST and "value" not in attrs:
-                    raise CorruptionError(self._file, name, f"{node.name!r} has no value")
-                program.steps.append(Step(node, attrs, inputs, functions))
+                attrs, op = self._attrs(node, name), node.op
+                if op == CONST and "value" not in attrs:
+                    if not node.attr["value"].HasField("tensor"):
+                        raise CorruptionError(self._file, name, f"{node.name!r} has no value")
+                    op = f"{CONST} of dtype number {node.attr['value'].tensor.dtype}"
+                program.steps.append(Step(node, op, attrs, inputs, self._functions(node)))
         program.results = [source(reference) for reference in wanted]
         last = {step: at for at, each in enumerate(program.steps) for step, _ in each.inputs}
         for step in last.keys() - {-1} - {step for step, _ in program.results}:
@@ -157,10 +161,14 @@ class Programs:
                 yield nodes[node]
 
     def _attrs(self, node: NodeDef, function: str) -> dict[str, Attr]:
+        """The attributes, but for those that dsave has no values for, such as unknown ranks."""
         attrs = {}
         for key, proto in node.attr.items():
             if not key.startswith("_"):
-                attr = read_attr(proto, self._file, f"{function}, node {node.name}")
+                try:
+                    attr = read_attr(proto, self._file, f"{function}, node {node.name}")
+                except (DtypeError, ModelError):
+                    continue
                 if attr is not None:
                     attrs[key] = attr
         return attrs

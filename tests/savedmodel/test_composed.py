@@ -62,6 +62,7 @@ CASES = {
     "Div": (lambda raw, _, x, y: raw.Div(x=x, y=y * y + 1), [*FLOAT, *INT, "int8"], A, A),
     "DivNoNan": (lambda raw, _, x, y: raw.DivNoNan(x=x, y=y), ["float32", "float64"], A, A),
     "Elu": (lambda raw, _, x: raw.Elu(features=x), FLOAT, A),
+    "EnsureShape": (lambda raw, _, x: raw.EnsureShape(input=x, shape=[None, 4]), F, A),
     "Erfc": (lambda raw, _, x: raw.Erfc(x=x), ["float32", "float64"], A),
     "Gather": (
         lambda raw, _, x, i: raw.Gather(params=x, indices=i),
