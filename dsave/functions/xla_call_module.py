@@ -126,8 +126,12 @@ def _refined(module: bytes, inputs: Sequence[_Form]) -> tuple[bytes, list[tuple[
         arguments = f"stablehlo-refine-arguments{{types={','.join(types)}}}"
         passes = f"builtin.module({arguments},stablehlo-refine-shapes)"
         passmanager.PassManager.parse(passes).run(parsed.operation)
-        returned = _main_type(ir, parsed).results
-        shapes = [tuple(ir.RankedTensorType(each).shape) for each in returned]
+        returned = [ir.RankedTensorType(each) for each in _main_type(ir, parsed).results]
+        if not all(each.has_static_shape for each in returned):
+            raise JaxError(
+                "the shapes of its results do not follow from those of its arguments"
+            )
+        shapes = [tuple(each.shape) for each in returned]
         version = stablehlo.get_current_version()
         return stablehlo.serialize_portable_artifact(parsed, version), shapes
 

@@ -228,15 +228,47 @@ def test_code_for_other_platforms_is_not_run(jnp):
         function.get_concrete_function()(np.zeros(2, np.float32))
 
 
+def called(module, result, version=9):
+    """A function of one tensor that is an op of such code."""
+    attrs = {"version": version, "module": module, "platforms": ["CPU"], "Tout": [result.dtype]}
+    return dsave.function(
+        lambda x: dsave.ops.call("XlaCallModule", [x], {**attrs, "Tin": [x.dtype]}, result)
+    )
+
+
+DOUBLED = """
+func.func public @main(%x: tensor<2xf32>) -> tensor<2xf32> {
+  %0 = stablehlo.add %x, %x : tensor<2xf32>
+  return %0 : tensor<2xf32>
+}
+"""
+
+COUNTED = """
+func.func public @main(%x: tensor<1xi32>) -> tensor<?xi32> {
+  %0 = stablehlo.dynamic_iota %x, dim = 0 : (tensor<1xi32>) -> tensor<?xi32>
+  return %0 : tensor<?xi32>
+}
+"""
+
+
+def test_code_that_is_text_runs(jnp):
+    del jnp
+    concrete = called(DOUBLED, TensorSpec([2])).get_concrete_function(TensorSpec([2]))
+    assert concrete(np.array([1, 2], np.float32)).tolist() == [2, 4]
+
+
+def test_shapes_that_depend_on_values_are_refused(jnp):
+    del jnp
+    function = called(COUNTED, TensorSpec([None], "int32"))
+    with pytest.raises(dsave.ModelError, match="do not follow from those of its arguments"):
+        function.get_concrete_function(TensorSpec([1], "int32"))(np.array([3], np.int32))
+
+
 def test_an_old_calling_convention_is_not_run(jnp):
     del jnp
-    attrs = {"version": 4, "module": b"", "platforms": ["CPU"], "Tout": [np.dtype("f")]}
-    spec = TensorSpec([2])
-    function = dsave.function(
-        lambda x: dsave.ops.call("XlaCallModule", [x], {**attrs, "Tin": [x.dtype]}, spec)
-    )
+    concrete = called(DOUBLED, TensorSpec([2]), 4).get_concrete_function(TensorSpec([2]))
     with pytest.raises(dsave.ModelError, match="calling convention 4; this JAX runs 9 to"):
-        function.get_concrete_function(spec)(np.zeros(2, np.float32))
+        concrete(np.zeros(2, np.float32))
 
 
 def test_what_was_traced_needs_jax_where_it_runs(jnp, monkeypatch):
