@@ -40,8 +40,8 @@ def main() -> None:
 def show(directory: str, as_document: bool) -> None:
     """Show what a SavedModel holds: variables, devices, data files, signatures.
 
-    DIRECTORY is a path or an fsspec URL, written by dsave or by TensorFlow. Only metadata is
-    read.
+    DIRECTORY is a path or an fsspec URL, written by dsave or by TensorFlow; the prefix of a
+    checkpoint will do as well. Only metadata is read.
     """
     from dsave.show import as_json, as_text, read_contents
 

@@ -8,7 +8,7 @@ DsaveError
 ├── OptionTypeError (TypeError)         a value of the wrong type given to an option
 ├── DtypeError (TypeError)              a dtype that a SavedModel cannot hold
 ├── TraceError (TypeError)              code that has no TensorFlow graph
-├── ModelError (ValueError)             an object tree that cannot be saved
+├── ModelError (ValueError)             an object tree that cannot be saved, or run here
 ├── DirectoryError (OSError)            a directory that cannot be written
 │   └── NoSpaceError                    ... because its disk is too small
 ├── NotCommittedError (FileNotFoundError)   a directory without saved_model.pb
@@ -115,7 +115,7 @@ class TraceError(DsaveError, TypeError):
 
 
 class ModelError(DsaveError, ValueError):
-    """An object tree, or a variable in it, that cannot be saved."""
+    """An object tree, or something in it, that cannot be saved, or be run here."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)

@@ -25,7 +25,7 @@ from dsave.model.trackable import Module
 from dsave.options import LoadOptions
 from dsave.plan.load_plan import SEGMENT_NBYTES, DataFile, plan_load
 from dsave.runtime.answers import checked_deadline
-from dsave.runtime.binding import bind_new, bind_to, reads, wants
+from dsave.runtime.binding import bind_new, bind_to, handles, wants
 from dsave.runtime.checking import check
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.cluster import Cluster, active_cluster
@@ -35,6 +35,7 @@ from dsave.runtime.loaded import LoadedModel, LoadedVariable
 from dsave.runtime.paths import location
 from dsave.runtime.source import open_source
 from dsave.savedmodel.assets import read_assets
+from dsave.savedmodel.interpreter import Handle
 from dsave.savedmodel.read_functions import read_functions
 from dsave.savedmodel.read_tree import parse_saved_model, read_tree
 from dsave.savedmodel.revive import revive
@@ -143,10 +144,10 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
             # Now, so that a save that takes this one's place later does not change the values.
             checkpoint.check_place(entry)
         leaves[number] = LoadedVariable(variable, stored)
-    local = {number: partial(np.asarray, leaf) for number, leaf in leaves.items()}
+    local = {number: Handle(partial(np.asarray, leaf)) for number, leaf in leaves.items()}
     for number, variable in tree.components.items():
         component = LoadedVariable(variable, checkpoint[variable.key])
-        local[number] = partial(np.asarray, component)
+        local[number] = Handle(partial(np.asarray, component))
     assets = read_assets(meta_graph, tree, path, file)
     functions = read_functions(meta_graph, tree, local, assets, file)
     root.signatures = functions.signatures
@@ -181,7 +182,7 @@ def _load_on(
         if into is None:
             soft = options.soft_device_placement
             bound, moved = bind_new(cluster, stored, placement, file, soft=soft)
-            functions = read_functions(meta_graph, tree, reads(tree, bound), assets, file)
+            functions = read_functions(meta_graph, tree, handles(tree, bound), assets, file)
             notes += [*map(str, moved), *functions.notes]
         else:
             partial = options.allow_partial_checkpoint

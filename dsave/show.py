@@ -1,10 +1,10 @@
-"""What a SavedModel directory holds, whoever wrote it: as a value, as JSON, and as text.
+"""What a SavedModel or a checkpoint holds, whoever wrote it: as a value, as JSON, and as text.
 
 Only metadata is read. JSON has every fact and whole device names; the text has short ones.
 """
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from dsave.errors import NotCommittedError
@@ -64,10 +64,13 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A SavedModel: what its graph says, and its tensors by checkpoint key."""
+    """A SavedModel: what its graph says, and its tensors by checkpoint key.
+
+    Of a checkpoint `directory` is the prefix, and `summary` None.
+    """
 
     directory: str
-    summary: Summary
+    summary: Summary | None
     tensors: Mapping[str, Tensor]
     data_files: tuple[DataFile, ...]
 
@@ -78,40 +81,49 @@ class Contents:
 
 
 def read_contents(directory: str) -> Contents:
-    """Look into a directory of this machine or at an fsspec URL.
+    """Look into a directory of this machine or at an fsspec URL, or at a checkpoint's prefix.
 
     Raises:
-        NotCommittedError: there is no SavedModel.
+        NotCommittedError: there is no SavedModel, and no checkpoint either.
         CorruptionError: its `saved_model.pb` or its index lies.
     """
     path = location(directory)
     source = open_source(path)
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
-    if not source.exists(file):
+    if source.exists(file):
+        summary = read_summary(bytes(source.read(file, 0, source.size(file))), file)
+        # Without variables there may be no checkpoint: TensorFlow 1 writes none then.
+        if not summary.variables and not source.exists(f"{path}/{naming.INDEX_FILE}"):
+            return Contents(path, summary, {}, ())
+        left_out = frozenset(summary.component_keys)
+        return Contents(path, summary, *_bundle(path, source, path, left_out))
+    if not source.exists(naming.index_file(path)):
         raise NotCommittedError(directory)
-    summary = read_summary(bytes(source.read(file, 0, source.size(file))), file)
-    # Without variables there may be no checkpoint: TensorFlow 1 writes none then.
-    if not summary.variables and not source.exists(f"{path}/{naming.INDEX_FILE}"):
-        return Contents(path, summary, {}, ())
+    return Contents(path, None, *_bundle(path, source, path.rpartition("/")[0], ()))
+
+
+def _bundle(
+    path: str, source: Source, base: str, left_out: Collection[str]
+) -> tuple[dict[str, Tensor], tuple[DataFile, ...]]:
+    """The tensors of a checkpoint and its data files, which are named as below `base`."""
     with open_checkpoint(path) as checkpoint:
+        prefix = naming.VARIABLES_PREFIX if base == path else path.rpartition("/")[2]
         files = [
-            naming.data_file(shard, checkpoint.num_shards)
+            naming.data_file(shard, checkpoint.num_shards, prefix)
             for shard in range(checkpoint.num_shards)
         ]
-        return Contents(
-            path,
-            summary,
-            _tensors(checkpoint, files, frozenset(summary.component_keys)),
-            tuple(DataFile(file, _size(source, f"{path}/{file}")) for file in files),
-        )
+        sizes = [_size(source, f"{base}/{file}" if base else file) for file in files]
+        data_files = tuple(map(DataFile, files, sizes))
+        return _tensors(checkpoint, files, left_out), data_files
 
 
 def as_json(contents: Contents) -> object:
     """The contents as what JSON has: dicts, lists, strings, numbers, booleans and None."""
     summary = contents.summary
+    described = () if summary is None else fields(summary)
     return _plain(
         {"directory": contents.directory, "nbytes": contents.nbytes}
-        | {field.name: getattr(summary, field.name) for field in fields(summary)}
+        | {field.name: getattr(summary, field.name) for field in described}
         | {"tensors": contents.tensors, "data_files": contents.data_files}
     )
 
@@ -157,17 +169,22 @@ def _plain(value: object) -> object:
 
 def _lines(contents: Contents, width: int) -> Iterator[str]:
     summary, tensors = contents.summary, contents.tensors
+    variables = () if summary is None else summary.variables
     yield contents.directory
-    version = f"TensorFlow {summary.tensorflow_version or '?'}"
-    tags = ", ".join(summary.tags) or "none"
-    yield f"{version}; tags: {tags}; variable policy: {summary.policy.name.lower()}"
+    if summary is None:
+        yield "checkpoint"
+    else:
+        version = f"TensorFlow {summary.tensorflow_version or '?'}"
+        tags = ", ".join(summary.tags) or "none"
+        yield f"{version}; tags: {tags}; variable policy: {summary.policy.name.lower()}"
     yield f"{count_text(len(tensors), 'tensor')} of {size_text(contents.nbytes)} in all"
-    if summary.variables:
+    if variables:
         yield ""
-        yield from _variables(contents, width)
-    others = tensors.keys() - {variable.key for variable in summary.variables}
+        yield from _variables(variables, contents, width)
+    others = tensors.keys() - {variable.key for variable in variables}
     if others:
-        table = plain_table("other tensor", "type", "size", "data file", numbers=["size"])
+        name = "tensor" if summary is None else "other tensor"
+        table = plain_table(name, "type", "size", "data file", numbers=["size"])
         for key in sorted(others):
             tensor = tensors[key]
             table.add_row(
@@ -181,6 +198,11 @@ def _lines(contents: Contents, width: int) -> Iterator[str]:
     if contents.data_files:
         yield ""
         yield from _data_files(contents, width)
+    if summary is not None:
+        yield from _functions(summary)
+
+
+def _functions(summary: Summary) -> Iterator[str]:
     if summary.signatures:
         yield ""
         for signature in summary.signatures:
@@ -196,11 +218,13 @@ def _lines(contents: Contents, width: int) -> Iterator[str]:
             yield f"function {function.path}: {traced}{named}"
 
 
-def _variables(contents: Contents, width: int) -> Iterator[str]:
+def _variables(
+    variables: Sequence[VariableSummary], contents: Contents, width: int
+) -> Iterator[str]:
     columns: dict[str, list[str]] = {
         name: [] for name in ("variable", "type", "size", "kind", "on", "data file")
     }
-    for variable in contents.summary.variables:
+    for variable in variables:
         tensor = contents.tensors.get(variable.key)
         devices = [part.device for part in variable.components] or [variable.device]
         cells = (
@@ -227,7 +251,7 @@ def _data_files(contents: Contents, width: int) -> Iterator[str]:
         size = "not here" if data_file.nbytes is None else size_text(data_file.nbytes)
         table.add_row(str(number), data_file.file, size)
     yield table_text(table, width)
-    if any(data_file.nbytes is None for data_file in contents.data_files):
+    if contents.summary and any(file.nbytes is None for file in contents.data_files):
         yield "A host-local directory has only its own host's data files; for a whole one copy"
         yield "the hosts' directories over one another, or save with experimental_io_device."
 

@@ -4,6 +4,9 @@ import ctypes
 import importlib.util
 import itertools
 import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -178,6 +181,19 @@ def readers(tf, run_with_cpp, tmp_path_factory):
         return arrays
 
     return {"python": python, "session": session, "command line": command_line, "c++": cpp}
+
+
+@pytest.fixture(scope="session")
+def tensorflow_models(tf, tmp_path_factory):
+    """What TensorFlow saved and what that is worth, by name (see tensorflow_models.py)."""
+    directory = tmp_path_factory.mktemp("models")
+    script = Path(__file__).with_name("tensorflow_models.py")
+    made = subprocess.run(
+        [sys.executable, script, directory], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    expected = pickle.loads((directory / "expected.pickle").read_bytes())
+    return {name: SimpleNamespace(**facts) for name, facts in expected.items()}
 
 
 GPUS = [f"/job:worker/replica:0/task:{task}/device:GPU:0" for task in (0, 1)]

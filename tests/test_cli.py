@@ -129,6 +129,14 @@ def test_show_is_a_table_with_short_names(saved):
     assert rows(text, "data file")[1] == ["1", FILES[1], "40", "B"]
 
 
+def test_show_takes_the_prefix_of_a_checkpoint(saved):
+    text = shown(saved / "variables" / "variables")
+    assert text.splitlines()[1] == "checkpoint"
+    keys = {row[0] for row in rows(text, "tensor ") if len(row) > 2}
+    assert {f"{name}{SUFFIX}" for name in ("seen", "step", "table", "w")} < keys
+    assert rows(text, "data file")[1] == ["1", Path(FILES[1]).name, "40", "B"]
+
+
 def test_without_devices_there_is_no_column_for_them(models, tmp_path):
     model, places = models.example()
     text = shown(models.write(tmp_path / "saved", model, places))

@@ -3,9 +3,11 @@
 - functions with variables, constants, calls of others, several traces, Python arguments,
   defaults, keywords, nested arguments and results; signatures, by name
 - Keras's models
-- what numpy cannot run is left out, and a note says which op; the rest loads
+- what numpy cannot run is there, and says which op that is when it is called, as do the notes
 - functions that contradict themselves are refused
 """
+
+import shutil
 
 import numpy as np
 import pytest
@@ -158,12 +160,37 @@ def test_a_function_that_was_never_traced_says_so(loaded):
         loaded.never(np.float32(1))
 
 
-def test_what_numpy_cannot_run_is_left_out_and_noted(loaded):
-    assert "unknown" not in vars(loaded)
-    assert set(loaded.signatures) == {"dense", "minus"}
+def test_what_numpy_cannot_run_says_so_when_it_is_called(loaded):
+    cannot = r"^function unknown: numpy cannot run StringUpper"
+    with pytest.raises(dsave.ModelError, match=cannot):
+        loaded.unknown(b"x")
+    with pytest.raises(dsave.ModelError, match=cannot):
+        loaded.signatures["unknown"](x=b"x")
+    calling = dsave.function(lambda x: [loaded.unknown(x)])
+    with pytest.raises(dsave.ModelError, match=cannot):
+        calling.get_concrete_function(dsave.TensorSpec([], "string"))
+
+
+def test_what_numpy_cannot_run_is_described_and_noted(loaded):
+    assert set(loaded.signatures) == {"dense", "minus", "unknown"}
+    (spec,) = loaded.signatures["unknown"].arguments
+    assert (spec.name, str(spec)) == ("x", "string []")
     assert len(loaded.load_notes) == 2
     assert all("StringUpper" in note for note in loaded.load_notes)
-    assert "signature 'unknown'" in loaded.load_notes[1]
+    assert loaded.load_notes[1].startswith("signature 'unknown', function unknown: ")
+
+
+def test_arguments_that_numpy_has_not_are_named_when_the_function_is_called(tf, tmp_path):
+    model = tf.Module()
+    spec = tf.RaggedTensorSpec([None, None], tf.float32)
+    model.ragged = tf.function(lambda x: x.flat_values * 2.0, input_signature=[spec])
+    tf.saved_model.save(model, str(tmp_path))
+    loaded = dsave.load(tmp_path)
+    with pytest.raises(
+        dsave.ModelError, match=r"^function .*lambda.*: it takes or returns a type_"
+    ):
+        loaded.ragged([[1.0], [2.0, 3.0]])
+    assert len(loaded.load_notes) == 1
 
 
 @pytest.mark.filterwarnings("default")
@@ -224,6 +251,19 @@ def _rename(proto):
     function.signature.name += "9"
 
 
+def test_a_constant_that_no_array_holds_is_named_at_the_call(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "copy")
+    file = tmp_path / "copy" / "saved_model.pb"
+    proto = SavedModel.FromString(file.read_bytes())
+    for node in _library(proto, "gathered").node_def:
+        if node.op == "Const":
+            node.attr["value"].tensor.dtype = 21  # a variant
+    file.write_bytes(proto.SerializeToString())
+    loaded = dsave.load(tmp_path / "copy")
+    with pytest.raises(dsave.ModelError, match="numpy cannot run Const of dtype number 21"):
+        loaded.gathered()
+
+
 LIES = {
     "a node that there is not": (_rewire, "nowhere"),
     "a node that needs itself": (_circle, "itself"),
@@ -235,8 +275,6 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_function_that_contradicts_itself_is_refused(saved, tmp_path, lie):
-    import shutil
-
     shutil.copytree(saved[0], tmp_path / "copy")
     file = tmp_path / "copy" / "saved_model.pb"
     proto = SavedModel.FromString(file.read_bytes())

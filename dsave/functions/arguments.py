@@ -8,7 +8,7 @@ import numpy as np
 
 from dsave.errors import OptionTypeError
 from dsave.functions.graph import TensorSpec
-from dsave.functions.structure import paths, rebuilt
+from dsave.functions.structure import mapped, paths, rebuilt
 from dsave.functions.tensor import Tensor
 from dsave.functions.tracer import Value, operand, spec_dtype
 from dsave.model.readable import value_of
@@ -94,7 +94,21 @@ def fitted(wanted: object, given: object, name: str, change: Change) -> object:
     return given
 
 
-def leaf_names(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -> Iterator[str]:
+def named(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -> Any:
+    """The arguments with a name for each TensorSpec among them, its own if it has one."""
+    names = _leaf_names(signature, args, kwargs)
+    taken: set[str] = set()
+
+    def with_name(leaf: object) -> object:
+        name = next(names)
+        if not isinstance(leaf, TensorSpec):
+            return leaf
+        return TensorSpec(leaf.shape, leaf.dtype, _unique(leaf.name or name, taken))
+
+    return mapped(with_name, (args, kwargs))
+
+
+def _leaf_names(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -> Iterator[str]:
     """A name for each leaf of the arguments: its parameter's, and the way from there."""
     positional: list[str] = []
     for parameter in signature.parameters.values():
@@ -110,3 +124,12 @@ def leaf_names(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) ->
     for name, value in by_name:
         for path in paths(value):
             yield "_".join((name, *path))
+
+
+def _unique(wanted: str, taken: set[str]) -> str:
+    name, count = wanted, 0
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    taken.add(name)
+    return name

@@ -13,7 +13,7 @@ from dsave.functions.arguments import (
     fitted,
     fitting_spec,
     fitting_value,
-    leaf_names,
+    named,
     spec_of,
 )
 from dsave.functions.graph import FunctionGraph, TensorSpec
@@ -21,7 +21,7 @@ from dsave.functions.run import run_graph
 from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
-from dsave.functions.tracer import Trace, current_trace
+from dsave.functions.tracer import Trace, Value, current_trace
 from dsave.model.readable import reading_eagerly, value_of
 from dsave.model.trackable import METHOD_SLOT, Module
 
@@ -30,12 +30,22 @@ class ConcreteFunction:
     """A function traced for inputs of certain shapes and dtypes."""
 
     def __init__(self, graph: FunctionGraph) -> None:
-        self.graph = graph
+        self._graph = graph
+
+    @property
+    def graph(self) -> FunctionGraph:
+        """What was traced."""
+        return self._graph
 
     @property
     def name(self) -> str:
         """The name of the user's function."""
         return self.graph.name
+
+    @property
+    def arguments(self) -> tuple[TensorSpec, ...]:
+        """The tensors that it takes, each by its name."""
+        return self.graph.arguments
 
     @property
     def structured_input_signature(self) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -58,20 +68,24 @@ class ConcreteFunction:
             raise trace_error(
                 self.name, "a concrete function runs with numpy; call the one it was traced of"
             )
-        specs = self.graph.arguments
+        specs = self.arguments
         given = dict(zip([spec.name for spec in specs], tensors, strict=False), **by_name)
         names = [str(spec.name) for spec in specs]
         if len(tensors) + len(by_name) != len(names) or given.keys() != set(names):
             raise OptionTypeError(self.name, f"the arguments are {', '.join(names) or 'none'}")
         arguments = [fitting_value(given[str(spec.name)], spec, self.name) for spec in specs]
         with reading_eagerly():
-            outputs = iter(run_graph(self.graph, arguments, value_of))
+            return self._results(arguments)
+
+    def _results(self, arguments: list[Value]) -> object:
+        """The results for arguments that fit."""
+        outputs = iter(run_graph(self.graph, arguments, value_of))
         return mapped(
             lambda spec: None if spec is None else next(outputs), self.structured_outputs
         )
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{spec.name}: {spec}" for spec in self.graph.arguments)
+        arguments = ", ".join(f"{spec.name}: {spec}" for spec in self.arguments)
         return f"<ConcreteFunction {self.name}({arguments})>"
 
 
@@ -136,6 +150,13 @@ class Function:
         """Those traced so far, in that order."""
         return tuple(self._concrete.values())
 
+    def adopt(self, concrete: ConcreteFunction) -> None:
+        """Take a function that was traced elsewhere for one of those that this is traced to."""
+        specs: Any = concrete.structured_input_signature
+        if self.input_signature is not None:
+            specs = self._bound(self.input_signature, {})
+        self._concrete[key_of(specs)] = concrete
+
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Run the code as it is; in another function's trace it becomes part of that graph.
 
@@ -186,21 +207,14 @@ class Function:
         return fitted(wanted, self._bound(args, kwargs), self.name, change)
 
     def _traced(self, args: Args, kwargs: KeywordArgs) -> FunctionGraph:
-        names = leaf_names(self.signature, args, kwargs)
-        taken: set[str] = set()
+        structure = named(self.signature, args, kwargs)
+        arguments = [leaf for leaf in flatten(structure) if isinstance(leaf, TensorSpec)]
         trace = Trace(FACES)
-        arguments: list[TensorSpec] = []
-
-        def argument(leaf: object) -> object:
-            name = next(names)
-            if not isinstance(leaf, TensorSpec):
-                return leaf
-            name = _unique(leaf.name or name, taken)
-            arguments.append(TensorSpec(leaf.shape, leaf.dtype, name))
-            return trace.argument(arguments[-1])
-
         with trace.recording():
-            tensors: Any = mapped(argument, (args, kwargs))
+            tensors: Any = mapped(
+                lambda leaf: trace.argument(leaf) if isinstance(leaf, TensorSpec) else leaf,
+                structure,
+            )
             try:
                 results = self._call(*tensors[0], **tensors[1])
             except ValueError as error:
@@ -208,11 +222,6 @@ class Function:
                 if isinstance(error.__cause__, TraceError):
                     raise error.__cause__ from None
                 raise
-            named = iter(arguments)
-            structure: Any = mapped(
-                lambda leaf: next(named) if isinstance(leaf, TensorSpec) else leaf,
-                (args, kwargs),
-            )
             return trace.finished(self.name, structure, arguments, results)
 
 
@@ -263,12 +272,3 @@ def functions_of(module: Module) -> dict[str, Function]:
     found = {name: getattr(module, name) for name in dict.fromkeys(names)} | own
     # A subclass, or the instance, may have put something else in a function's place.
     return {name: value for name, value in found.items() if isinstance(value, Function)}
-
-
-def _unique(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name

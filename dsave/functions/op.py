@@ -62,6 +62,11 @@ class Op:
     type_attr: str | None
     defaults: Attrs
 
+    @property
+    def gives_several(self) -> bool:
+        """Whether its result is a list of tensors, be it of one."""
+        return len(self.outputs) > 1 or self.outputs[0].count is not None
+
     def output_args(self, attrs: AnyAttrs) -> tuple[tuple[str, int], ...]:
         """Name of, and number of tensors in, each output argument."""
         return tuple((arg.name, _count(arg, attrs)) for arg in self.outputs)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dsave.errors import ModelError
+from dsave.functions import xla_call_module
 from dsave.functions.graph import CONST, PLACEHOLDER, READ, Array, Capture, FunctionGraph
 from dsave.functions.table import OPS
 
@@ -18,7 +19,7 @@ def run_graph(
     """The outputs of a graph, given its flat arguments and a reader of its captures.
 
     Raises:
-        ModelError: the graph has an op that only TensorFlow can run.
+        ModelError: the graph has an op that only TensorFlow can run, or code that JAX cannot.
     """
     values: list[tuple[Array, ...]] = []
     for place, node in enumerate(graph.nodes):
@@ -32,6 +33,13 @@ def run_graph(
         elif node.op in OPS:
             inputs = [values[source.node][source.index] for source in node.inputs]
             values.append(OPS[node.op].run(node.attrs, inputs))
+        elif node.op == xla_call_module.OP:
+            inputs = [values[source.node][source.index] for source in node.inputs]
+            try:
+                values.append(tuple(xla_call_module.run_module(node.attrs, inputs)))
+            except xla_call_module.JaxError as error:
+                problem = f"{node.op} cannot be run: {error}"
+                raise ModelError(f"{graph.name}, node {node.name}", problem) from error
         else:
             raise ModelError(
                 f"{graph.name}, node {node.name}",

@@ -259,7 +259,7 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
         outputs = traces[0].add(op.name, flat, kept, specs, op.output_args(attrs))
     else:
         outputs = op.run(attrs, flat)  # type: ignore[arg-type]
-    return outputs if op.outputs[0].count else outputs[0]
+    return list(outputs) if op.gives_several else outputs[0]
 
 
 def bound(

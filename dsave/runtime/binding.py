@@ -1,7 +1,7 @@
 """Give stored variables a place in a cluster: new variables, or those of a given model."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from dsave.plan.load_plan import Want
 from dsave.plan.placement import Moved, place
 from dsave.runtime.cluster import Cluster
 from dsave.savedmodel.components import own_places
+from dsave.savedmodel.interpreter import Handle
 from dsave.savedmodel.tree import StoredVariable, Tree
 
 _NAMED = 5
@@ -156,15 +157,16 @@ def wants(tree: Tree, bound: Mapping[int, Variable]) -> list[Want]:
     return found
 
 
-def reads(tree: Tree, bound: Mapping[int, Variable]) -> dict[int, Callable[[], Any]]:
+def handles(tree: Tree, bound: Mapping[int, Variable]) -> dict[int, Handle]:
     """What functions read at each node: a variable, or what stands for its component here.
 
     A function that adds up the replicas of a sum shall have the sum of those that there are
     now, whatever their number: the first stands for all of it, the others for zero. Of a table
     a part is its rows.
     """
-    found: dict[int, Callable[[], Any]] = {
-        number: partial(value_of, variable) for number, variable in bound.items()
+    found = {
+        number: Handle(partial(value_of, variable), variable)
+        for number, variable in bound.items()
     }
     start = 0
     components = _components(tree)
@@ -177,10 +179,10 @@ def reads(tree: Tree, bound: Mapping[int, Variable]) -> dict[int, Callable[[], A
             start = start if index else 0
             rows = slice(start, start + component.shape[0])
             start = rows.stop
-            found[number] = partial(_rows, bound[owner], rows)
+            found[number] = Handle(partial(_rows, bound[owner], rows))
         elif index and _is_summed(variable):
             zeros = np.zeros(component.shape, component.dtype.numpy)
-            found[number] = partial(value_of, zeros)
+            found[number] = Handle(partial(value_of, zeros))
         else:
             found[number] = found[owner]
     return found

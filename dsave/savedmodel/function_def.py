@@ -10,22 +10,37 @@ called, whatever is done with their outputs. Format: tensorflow/core/framework/f
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from dsave.functions.graph import CONST, PLACEHOLDER, READ, Frame, FunctionGraph, Output, Shape
+from dsave.functions.graph import (
+    CONST,
+    PLACEHOLDER,
+    READ,
+    Frame,
+    FunctionGraph,
+    Output,
+    Shape,
+    TensorSpec,
+)
 from dsave.functions.table import OPS
-from dsave.proto.graph_pb2 import FunctionDef
+from dsave.proto.graph_pb2 import AttrValue, FunctionDef
 from dsave.savedmodel.nodes import (
     Names,
+    Nodes,
     add_node,
+    function_attr,
     node_name,
     set_shape,
+    types_attr,
 )
 from dsave.savedmodel.reads import Readings, add_read
 from dsave.savedmodel.resources import Resource, add_capture
 
 Stack = tuple[Frame, ...]
 """The user's calls that made a node, oldest first."""
+
+CALL = "StatefulPartitionedCall"
+"""The op that calls a function."""
 
 _WITHOUT_EFFECT = OPS.keys() | {CONST, PLACEHOLDER, READ}
 
@@ -86,6 +101,37 @@ def set_function(
         function.signature.output_arg.add(name=result, type=dtype.number)
         function.ret[result] = reference(output)
     return tuple(handles), stacks
+
+
+def add_call(
+    nodes: Nodes,
+    node: str,
+    function: str,
+    inputs: Sequence[str],
+    types: AttrValue,
+    outputs: Sequence[TensorSpec],
+) -> None:
+    """Call a function of inputs of these types."""
+    shapes = AttrValue()
+    shapes.list.SetInParent()
+    for spec in outputs:
+        set_shape(shapes.list.shape.add(), spec.shape)
+    add_node(
+        nodes,
+        node,
+        CALL,
+        inputs,
+        Tin=types,
+        Tout=types_attr(spec.dtype.number for spec in outputs),
+        f=function_attr(function),
+        _output_shapes=shapes,
+    )
+
+
+def argument_types(arguments: Sequence[TensorSpec], captures: Sequence[Resource]) -> AttrValue:
+    """The types of tensors, then of what is captured."""
+    tensors = [spec.dtype.number for spec in arguments]
+    return types_attr([*tensors, *(resource.argument_type for resource in captures)])
 
 
 def argument_name(name: str) -> str:

@@ -1,107 +1,77 @@
 """Run the functions of a graph's library: on arrays, or on tensors, which records them anew.
 
-Only what the results and the control outputs of a function need is run. Calls of other
-functions are followed, so that what is recorded is one graph. Format of the references:
-tensorflow/core/framework/function.proto.
+Calls of other functions are followed, so that what is recorded is one graph. So are branches
+and loops, by the values of their conditions: those of tensors that are being recorded have
+none.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dsave.errors import CorruptionError
-from dsave.functions.call import call
-from dsave.functions.graph import CONST, READ, Attr
+from dsave.errors import CorruptionError, DsaveError, ModelError
+from dsave.functions import xla_call_module
+from dsave.functions.call import call as call_op
+from dsave.functions.graph import CONST, READ, Attr, TensorSpec
 from dsave.functions.table import OPS
-from dsave.functions.tracer import Value, operand
+from dsave.functions.tracer import Value, current_trace, operand
+from dsave.model.variable import Variable
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
-from dsave.savedmodel.read_values import read_attr
+from dsave.savedmodel.composed import COMPOSED
+from dsave.savedmodel.programs import BRANCHES, CASES, LOOPS, Programs, Source, Step
+from dsave.savedmodel.tensor_lists import LISTS
 
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _PASSED = frozenset(
-    {"CheckNumerics", "Identity", "IdentityN", "PreventGradient", "Snapshot", "StopGradient"}
+    {
+        *("CheckNumerics", "Identity", "IdentityN", "PlaceholderWithDefault"),
+        *("PreventGradient", "Snapshot", "StopGradient"),
+    }
 )
 """Ops whose outputs are their inputs."""
 
 _NOTHING = frozenset({"NoOp"})
-_MAX_DEPTH = 100
+_ASSERT = "Assert"
 
+_BY_VALUE = BRANCHES | CASES | LOOPS | LISTS.keys() | {_ASSERT}
+_KNOWN = (
+    _BY_VALUE
+    | {CONST, READ, xla_call_module.OP}
+    | _PASSED
+    | _NOTHING
+    | COMPOSED.keys()
+    | OPS.keys()
+)
 
-def _add_all(_: Mapping[str, Any], *values: Any) -> Any:
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
-
-
-def _sliced(_: Mapping[str, Any], value: Any, begin: Any, size: Any) -> Any:
-    return value[
-        tuple(
-            slice(start, None if length < 0 else start + length)
-            for start, length in zip(begin.tolist(), size.tolist(), strict=True)
-        )
-    ]
-
-
-_OTHERS: Mapping[str, Callable[..., Any]] = {
-    "Add": _add_all,
-    "AddN": _add_all,
-    "BiasAdd": lambda attrs, value, bias: (
-        value + bias.reshape(-1, *[1] * (value.ndim - 2))
-        if attrs.get("data_format") == b"NCHW"
-        else value + bias
-    ),
-    "Erfc": lambda _, value: 1 - call("Erf", [value]),
-    "ResourceGather": lambda _, value, rows: np.take(value, rows, axis=0),
-    "Rsqrt": lambda _, value: np.reciprocal(np.sqrt(value)),
-    "Slice": _sliced,
-    "SquaredDifference": lambda _, first, second: np.square(first - second),
-}
-"""Ops that the table does not have, by those that it has."""
-
-
-_KNOWN = {CONST, READ} | _PASSED | _NOTHING | _OTHERS.keys() | OPS.keys()
+_FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    xla_call_module.JaxError,
+)
+"""What arithmetic raises of inputs that do not fit together, and what JAX does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A variable as a graph passes it on; `read` gives its value."""
+    """A variable as a graph passes it on; `read` gives its value.
+
+    `variable` is the one that can be saved in its place, if there is one.
+    """
 
     read: Callable[[], Any]
+    variable: Variable | None = None
 
 
 Argument = Value | Handle
-
-
-@dataclass(slots=True)
-class _Step:
-    """One node: its inputs are (step, output), or (-1, argument)."""
-
-    node: NodeDef
-    attrs: dict[str, Attr]
-    inputs: list[tuple[int, int]]
-    function: str | None = None
-
-
-@dataclass(slots=True)
-class _Program:
-    """A function in the order in which it runs."""
-
-    arguments: int
-    steps: list[_Step] = field(default_factory=list)
-    results: list[tuple[int, int]] = field(default_factory=list)
-    unknown: set[str] = field(default_factory=set)
 
 
 class Interpreter:
     """The functions of a library; `file` is its name in errors."""
 
     def __init__(self, library: FunctionDefLibrary, file: str) -> None:
-        self._definitions = {each.signature.name: each for each in library.function}
+        self._programs = Programs(library, file)
         self._file = file
-        self._programs: dict[str, _Program] = {}
 
     def arguments(self, name: str) -> int:
         """How many arguments a function takes, handles included.
@@ -109,51 +79,55 @@ class Interpreter:
         Raises:
             CorruptionError: there is no such function, or it contradicts itself.
         """
-        return self._program(name).arguments
+        return self._programs[name].arguments
 
     def results(self, name: str) -> int:
         """How many tensors a function returns."""
-        return len(self._program(name).results)
+        return len(self._programs[name].results)
 
     def unknown(self, name: str) -> set[str]:
-        """The ops in a function, and in those that it calls, that cannot be run here.
+        """The ops in a function, and in those that it runs, that cannot be run here.
 
         Raises:
             CorruptionError: a function contradicts itself, or calls itself.
         """
-        found: set[str] = set()
-        seen: set[str] = set()
-        self._look(name, found, seen, ())
-        return found
+        return self._programs.ops(name) - _KNOWN
+
+    def follows_values(self, name: str) -> bool:
+        """Whether what a function does depends on values, so that a trace has one case of it.
+
+        Raises:
+            CorruptionError: a function contradicts itself, or calls itself.
+        """
+        return not self._programs.ops(name).isdisjoint(_BY_VALUE)
+
+    def definition(self, name: str) -> FunctionDef | None:
+        """A function as it was saved."""
+        return self._programs.definitions.get(name)
 
     def run(self, name: str, arguments: Sequence[Argument]) -> list[Value]:
         """The results of a function, as `functions.run` has them; each variable is read once.
 
         Requires: `unknown` said that there is nothing that cannot be run.
+
+        Raises:
+            ModelError: the arguments do not fit together, or there is no JAX to run its code.
         """
-        return self._run(name, arguments, {})
+        call = _Call()
+        try:
+            return self._run(name, arguments, call)
+        except DsaveError:
+            raise
+        except _FAULTS as error:
+            assert call.node is not None
+            where = f"function {plain_name(name)}, node {call.node.name}"
+            raise ModelError(where, f"{call.node.op} cannot be run: {error}") from error
 
-    def _look(
-        self, name: str, found: set[str], seen: set[str], callers: tuple[str, ...]
-    ) -> None:
-        if name in callers or len(callers) > _MAX_DEPTH:
-            raise CorruptionError(self._file, name, "the function calls itself")
-        if name in seen:
-            return
-        program = self._program(name)
-        found |= program.unknown
-        for step in program.steps:
-            if step.function is not None:
-                self._look(step.function, found, seen, (*callers, name))
-        seen.add(name)
-
-    def _run(
-        self, name: str, arguments: Sequence[Argument], reads: dict[int, Value]
-    ) -> list[Value]:
-        program = self._program(name)
+    def _run(self, name: str, arguments: Sequence[Argument], call: "_Call") -> list[Value]:
+        program = self._programs[name]
         outputs: list[list[Any]] = []
 
-        def value(source: tuple[int, int]) -> Any:
+        def value(source: Source) -> Any:
             step, index = source
             try:
                 return arguments[index] if step < 0 else outputs[step][index]
@@ -165,134 +139,101 @@ class Interpreter:
 
         for step in program.steps:
             inputs = [value(source) for source in step.inputs]
-            outputs.append(self._step(step, inputs, reads))
+            call.node = step.node
+            outputs.append(self._step(step, inputs, call))
+            for done in step.done:
+                outputs[done] = []
         return [value(source) for source in program.results]
 
-    def _step(self, step: _Step, inputs: list[Any], reads: dict[int, Value]) -> list[Any]:
-        op = step.node.op
+    def _step(self, step: Step, inputs: list[Any], call: "_Call") -> list[Any]:
+        op = step.op
         if op in _NOTHING:
             return []
         if op in _PASSED:
             return inputs
-        if step.function is not None:
-            return self._run(step.function, inputs, reads)
+        if step.functions:
+            return self._functions(step, inputs, call)
         if op == CONST:
             return [step.attrs["value"]]
         if inputs and isinstance(inputs[0], Handle):
-            if id(inputs[0]) not in reads:
-                reads[id(inputs[0])] = operand(inputs[0].read())
-            inputs[0] = reads[id(inputs[0])]
+            inputs[0] = call.value(inputs[0])
         if op == READ:
             return inputs
-        if op in _OTHERS:
-            return [operand(_OTHERS[op](step.attrs, *inputs))]
-        results = call(op, inputs, step.attrs)
-        return results if isinstance(results, list) else [results]
+        if op in LISTS:
+            return [LISTS[op](step.attrs, *inputs)]
+        if op == _ASSERT:
+            return _assert(*inputs)
+        if op == xla_call_module.OP:
+            return _run_module(step.attrs, inputs)
+        if op in COMPOSED:
+            with np.errstate(all="ignore"):  # as TensorFlow, which warns of no overflow
+                results = COMPOSED[op](step.attrs, *inputs)
+        else:
+            results = call_op(op, inputs, step.attrs)
+        return list(map(operand, results)) if isinstance(results, list) else [operand(results)]
 
-    def _program(self, name: str) -> _Program:
-        if name not in self._programs:
-            if name not in self._definitions:
-                raise CorruptionError(self._file, name, "the graph has no such function")
-            self._programs[name] = self._compiled(self._definitions[name])
-        return self._programs[name]
-
-    def _compiled(self, definition: FunctionDef) -> _Program:
-        name = definition.signature.name
-        arguments = {
-            arg.name: place for place, arg in enumerate(definition.signature.input_arg)
-        }
-        nodes = {node.name: node for node in definition.node_def}
-        program = _Program(len(arguments))
-        places: dict[str, int] = {}
-        wanted = [definition.ret[arg.name] for arg in definition.signature.output_arg]
-        for root in (*wanted, *(f"^{node}" for node in definition.control_ret.values())):
-            for node in self._needed(root, nodes, arguments, places, name):
-                places[node.name] = len(program.steps)
-                step = self._compiled_node(node, arguments, places, name)
-                program.steps.append(step)
-                if step.function is None and node.op not in _KNOWN:
-                    program.unknown.add(node.op)
-        for reference in wanted:
-            program.results.append(_source(reference, arguments, places))
-        return program
-
-    def _needed(
-        self,
-        root: str,
-        nodes: Mapping[str, NodeDef],
-        arguments: Mapping[str, int],
-        placed: Mapping[str, int],
-        function: str,
-    ) -> Iterator[NodeDef]:
-        """The nodes that a reference needs, each after what it needs itself."""
-        waiting: list[tuple[str, Iterator[str]]] = []
-        open_nodes: set[str] = set()
-
-        def enter(reference: str) -> None:
-            node = _node_of(reference)
-            if node in placed or (node in arguments and ":" not in reference):
-                return
-            if node not in nodes:
-                raise CorruptionError(self._file, function, f"it has no node {node!r}")
-            if node in open_nodes:
-                raise CorruptionError(self._file, function, f"node {node!r} needs itself")
-            open_nodes.add(node)
-            waiting.append((node, iter(nodes[node].input)))
-
-        enter(root)
-        while waiting:
-            node, inputs = waiting[-1]
-            reference = next(inputs, None)
-            if reference is not None:
-                enter(reference)
-                continue
-            waiting.pop()
-            open_nodes.discard(node)
-            if node not in placed:
-                yield nodes[node]
-
-    def _compiled_node(
-        self,
-        node: NodeDef,
-        arguments: Mapping[str, int],
-        places: Mapping[str, int],
-        function: str,
-    ) -> _Step:
-        attrs = {}
-        for key, proto in node.attr.items():
-            if not key.startswith("_"):
-                attr = read_attr(proto, self._file, f"{function}, node {node.name}")
-                if attr is not None:
-                    attrs[key] = attr
-        called = None
-        if node.op in _CALLS:
-            called = node.attr["f"].func.name
-        elif node.op in self._definitions:
-            called = node.op
-        elif node.op == CONST and "value" not in attrs:
-            raise CorruptionError(self._file, function, f"{node.name!r} has no value")
-        sources = [
-            _source(reference, arguments, places)
-            for reference in node.input
-            if not reference.startswith("^")
-        ]
-        return _Step(node, attrs, sources, called)
+    def _functions(self, step: Step, inputs: list[Any], call: "_Call") -> list[Any]:
+        """Run those that a node runs."""
+        op, names = step.op, step.functions
+        if op in BRANCHES:
+            chosen = 0 if _is_true(inputs[0]) else 1
+            return self._run(names[chosen], inputs[1:], call)
+        if op in CASES:
+            place = operator.index(inputs[0])
+            last = len(names) - 1
+            return self._run(names[place if 0 <= place < last else last], inputs[1:], call)
+        if op in LOOPS:
+            condition, body = names
+            while _is_true(self._run(condition, inputs, call)[0]):
+                inputs = self._run(body, inputs, call)
+            return inputs
+        return self._run(names[0], inputs, call)
 
 
-def _node_of(reference: str) -> str:
-    return reference.removeprefix("^").partition(":")[0]
+@dataclass(slots=True)
+class _Call:
+    """What a call has read so far, by handle, and the node that runs."""
+
+    reads: dict[int, Value] = field(default_factory=dict)
+    node: NodeDef | None = None
+
+    def value(self, handle: Handle) -> Value:
+        """What a variable is worth: the same all through the call."""
+        if id(handle) not in self.reads:
+            self.reads[id(handle)] = operand(handle.read())
+        return self.reads[id(handle)]
 
 
-def _source(
-    reference: str, arguments: Mapping[str, int], places: Mapping[str, int]
-) -> tuple[int, int]:
-    """(step, output) of a reference: `argument`, `node:output:number`, or `node:number`.
+def _run_module(attrs: dict[str, Attr], inputs: list[Any]) -> list[Any]:
+    """Run code of JAX; of tensors it is recorded."""
+    if current_trace() is None:
+        return list(xla_call_module.run_module(attrs, inputs))
+    shapes: Any = attrs["Sout"]
+    types: Any = attrs["Tout"]
+    specs = [TensorSpec(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+    outputs = call_op(xla_call_module.OP, inputs, attrs, specs)
+    return outputs if isinstance(outputs, list) else [outputs]
 
-    Ops with several output arguments are none that can be run here, so the number in the
-    argument is the number of the output.
-    """
-    name, *rest = reference.split(":")
-    if not rest and name in arguments:
-        return -1, arguments[name]
-    number = rest[-1] if rest else "0"
-    return places[name], int(number) if number.isdigit() else 0
+
+def _is_true(value: Value) -> bool:
+    """As a condition: a scalar that is not 0 or empty, or a tensor that has elements."""
+    return bool(value) if not value.ndim else bool(value.size)
+
+
+def _assert(condition: Value, *data: Value) -> list[Any]:
+    if not condition.all():
+        raise ValueError(" ".join(map(_text, data)) or "the condition does not hold")
+    return []
+
+
+def _text(value: Value) -> str:
+    items = value.ravel().tolist() if isinstance(value, np.ndarray) else ["?"]
+    return " ".join(
+        i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in items
+    )
+
+
+def plain_name(name: str) -> str:
+    """`f` of `__inference_f_12`."""
+    stem, _, number = name.removeprefix("__inference_").rpartition("_")
+    return stem.removeprefix("signature_wrapper_") if stem and number.isdigit() else name

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dsave.functions.function import ConcreteFunction, Function
-from dsave.functions.graph import FunctionGraph
+from dsave.functions.graph import FunctionGraph, TensorSpec
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary
 from dsave.proto.object_graph_pb2 import SavedConcreteFunction
+from dsave.savedmodel.copies import Copies
 from dsave.savedmodel.function_def import Stack, set_function
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import Resource
+from dsave.savedmodel.stored_function import StoredFunction
 from dsave.savedmodel.structured import input_signature_of, set_structure
 
 _FIRST_NUMBER = 2
@@ -26,11 +28,16 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
 @dataclass(frozen=True, slots=True)
 class LibraryFunction:
-    """A function of the library: `captures` are what its last arguments are handles of."""
+    """A function of the library: `captures` are what its last arguments are handles of.
+
+    `by_name`: it takes and returns tensors by their sorted names, as signatures do.
+    """
 
     name: str
-    graph: FunctionGraph
+    arguments: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     captures: tuple[Resource, ...]
+    by_name: bool = False
 
 
 class Library:
@@ -51,6 +58,7 @@ class Library:
         self._saved = concrete_functions
         self._readings = readings
         self._numbers = itertools.count(_FIRST_NUMBER)
+        self._copies = Copies(self.new)
         self._added: dict[ConcreteFunction, LibraryFunction] = {}
 
     def __getitem__(self, function: ConcreteFunction) -> LibraryFunction:
@@ -60,7 +68,7 @@ class Library:
             ModelError: it reads a variable, or takes or returns a value, that cannot be saved.
         """
         if function not in self._added:
-            self._added[function] = self._add(function.graph)
+            self._added[function] = self._add(function)
         return self._added[function]
 
     def new(self, name: str) -> FunctionDef:
@@ -88,12 +96,31 @@ class Library:
         set_structure(saved.canonicalized_input_signature, inputs, function)
         set_structure(saved.output_signature, outputs, function)
 
-    def _add(self, graph: FunctionGraph) -> LibraryFunction:
+    def _add(self, function: ConcreteFunction) -> LibraryFunction:
+        if not isinstance(function, StoredFunction):
+            return self._add_graph(function.graph)
+        graph = function.recorded()
+        return self._add_copy(function) if graph is None else self._add_graph(graph)
+
+    def _add_graph(self, graph: FunctionGraph) -> LibraryFunction:
         proto = self.new(graph.name)
         name = proto.signature.name
         captures, self.stacks[name] = set_function(proto, graph, self._readings)
         self.describe(name, captures, graph.structured_inputs, graph.structured_outputs, name)
-        return LibraryFunction(name, graph, captures)
+        outputs = [graph.nodes[output.node].outputs[output.index] for output in graph.outputs]
+        return LibraryFunction(name, graph.arguments, tuple(outputs), captures)
+
+    def _add_copy(self, function: StoredFunction) -> LibraryFunction:
+        name, captures = self._copies.add(function, self._readings)
+        (args, kwargs), outputs = (
+            function.structured_input_signature,
+            function.structured_outputs,
+        )
+        if name not in self._saved:
+            self.describe(name, captures, (args, kwargs), outputs, name)
+        names = [spec.name for spec in function.arguments]
+        by_name = not args and names == sorted(kwargs) and isinstance(outputs, Mapping)
+        return LibraryFunction(name, function.arguments, function.results, captures, by_name)
 
 
 def concrete_functions_of(function: Function) -> Iterator[ConcreteFunction]:

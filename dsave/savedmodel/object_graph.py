@@ -85,7 +85,7 @@ def set_saved_object_graph(
             set_function_spec(saved.function.function_spec, node.value)
         elif isinstance(node.value, ConcreteFunction):
             function = library[node.value]
-            keywords = [str(spec.name) for spec in function.graph.arguments]
+            keywords = [str(spec.name) for spec in function.arguments]
             _describe_concrete(
                 saved.bare_concrete_function, function.name, keywords, len(keywords)
             )

@@ -1,14 +1,17 @@
 """The functions of a SavedModel, made functions again.
 
 A function that was loaded is Python code that runs its graph op by op: with numpy where it is
-called, and into the trace where another function or a save traces it. What numpy has no code
-for is left out, and that is said.
+called, and into the trace where another function or a save traces it. One that uses what
+numpy has no code for is there too: it says so when it is called.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from dsave.errors import (
     CorruptionError,
@@ -17,14 +20,12 @@ from dsave.errors import (
     ModelError,
     OptionError,
     OptionTypeError,
-    TraceError,
 )
-from dsave.functions.arguments import fitted, fitting_value
 from dsave.functions.function import ConcreteFunction, Function
 from dsave.functions.graph import Array, TensorSpec
-from dsave.functions.structure import flatten, mapped
+from dsave.functions.structure import flatten
 from dsave.model.asset import Asset
-from dsave.model.readable import value_of
+from dsave.model.variable import Aggregation, Synchronization
 from dsave.proto.object_graph_pb2 import (
     FunctionSpec,
     SavedFunction,
@@ -32,20 +33,21 @@ from dsave.proto.object_graph_pb2 import (
     TrackableObjectGraph,
 )
 from dsave.proto.saved_model_pb2 import MetaGraphDef
-from dsave.savedmodel.interpreter import Argument, Handle, Interpreter
+from dsave.savedmodel.interpreter import Argument, Handle, Interpreter, plain_name
 from dsave.savedmodel.read_values import read_structure, read_tensor
+from dsave.savedmodel.stored_function import Body, StoredFunction, code_of
 from dsave.savedmodel.tree import Kind, Tree
 
 _SIGNATURES = "signatures"
-_UNREADABLE = (DtypeError, ModelError, OptionError, OptionTypeError, TraceError)
-"""Why a function that contradicts nothing cannot be had here."""
+_UNREADABLE = (DtypeError, ModelError, OptionError, OptionTypeError)
+"""Why a function that contradicts nothing cannot be described or bound here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Functions:
     """What functions there are: by node id, and the signatures by key.
 
-    `notes` say which are left out, and why.
+    `notes` say which cannot be called, and why.
     """
 
     by_node: Mapping[int, Function | ConcreteFunction]
@@ -56,90 +58,57 @@ class Functions:
 def read_functions(
     meta_graph: MetaGraphDef,
     tree: Tree,
-    reads: Mapping[int, Callable[[], Any]],
+    handles: Mapping[int, Handle],
     assets: Mapping[int, Asset],
     file: str,
 ) -> Functions:
-    """The functions of a graph whose variables, by node id, are read by `reads`.
+    """The functions of a graph whose variables, by node id, have these handles.
 
     `assets` are by node id too. `file` names the SavedModel in errors.
 
     Raises:
         CorruptionError: a function contradicts itself.
     """
-    return _Reading(meta_graph, reads, assets, file).all(tree)
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """A function of the library and what it is bound to."""
-
-    name: str
-    inputs: Any
-    outputs: Any
-    captures: tuple[Argument | Asset, ...]
-    interpreter: Interpreter
-
-    def fits(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
-        """The arguments as it takes them.
-
-        Raises:
-            OptionTypeError: it takes others.
-        """
-        taken = fitted(self.inputs, (args, kwargs), self.name, fitting_value)
-        for wanted, given in zip(flatten(self.inputs), flatten((args, kwargs)), strict=True):
-            if not isinstance(wanted, TensorSpec) and (type(wanted), wanted) != (
-                type(given),
-                given,
-            ):
-                raise OptionTypeError(self.name, f"{wanted!r} is wanted, got {given!r}")
-        return taken
-
-    def run(self, taken: object) -> object:
-        """The results for arguments that fit."""
-        leaves = zip(flatten(self.inputs), flatten(taken), strict=True)
-        tensors: list[Any] = [value for spec, value in leaves if isinstance(spec, TensorSpec)]
-        arguments = [*tensors, *map(value_of, self.captures)]
-        results = iter(self.interpreter.run(self.name, arguments))
-        return mapped(
-            lambda leaf: next(results) if isinstance(leaf, TensorSpec) else leaf, self.outputs
-        )
+    return _Reading(meta_graph, tree, handles, assets, file).all()
 
 
 class _Reading:
     def __init__(
         self,
         meta_graph: MetaGraphDef,
-        reads: Mapping[int, Callable[[], Any]],
+        tree: Tree,
+        handles: Mapping[int, Handle],
         assets: Mapping[int, Asset],
         file: str,
     ) -> None:
-        self._meta_graph = meta_graph
+        self._tree = tree
         self._objects = meta_graph.object_graph_def
         self._file = file
         self._interpreter = Interpreter(meta_graph.graph_def.library, file)
-        self._captures: dict[int, Argument | Asset] = {
-            **{number: Handle(read) for number, read in reads.items()},
-            **assets,
-        }
+        self._captures: dict[int, Argument | Asset] = {**handles, **assets}
         self._constants = {
             node.name: node for node in meta_graph.graph_def.node if node.op == "Const"
         }
+        self._sums = {
+            number: Handle(partial(np.zeros, variable.shape, variable.dtype.numpy))
+            for number, variable in tree.variables().items()
+            if len(variable.components) > 1
+            and variable.synchronization is Synchronization.ON_READ
+            and variable.aggregation is Aggregation.SUM
+        }
+        """For each expanded sum, what its replicas but the first are worth."""
         self._notes: list[str] = []
 
-    def all(self, tree: Tree) -> Functions:
-        """All that can be had."""
+    def all(self) -> Functions:
+        """All that there are."""
         by_node: dict[int, Function | ConcreteFunction] = {}
-        for number, node in enumerate(tree.nodes):
+        for number, node in enumerate(self._tree.nodes):
             saved = self._objects.nodes[number] if number < len(self._objects.nodes) else None
-            made: Function | ConcreteFunction | None = None
             if saved is not None and node.kind is Kind.FUNCTION:
-                made = self._tried(self._function, saved.function)
+                by_node[number] = self._function(saved.function)
             elif saved is not None and node.kind is Kind.CONCRETE_FUNCTION:
                 name = saved.bare_concrete_function.concrete_function_name
-                made = self._tried(self._concrete, name)
-            if made is not None:
-                by_node[number] = made
+                by_node[number] = self._concrete(name)
         return Functions(by_node, self._signatures(), tuple(dict.fromkeys(self._notes)))
 
     def _signatures(self) -> dict[str, ConcreteFunction]:
@@ -148,13 +117,9 @@ class _Reading:
             if reference.local_name == _SIGNATURES:
                 for child in self._object(reference).children:
                     saved = self._object(child).bare_concrete_function
-                    made = self._tried(
-                        self._concrete,
-                        saved.concrete_function_name,
-                        f"signature {child.local_name!r}, ",
+                    signatures[child.local_name] = self._concrete(
+                        saved.concrete_function_name, f"signature {child.local_name!r}, "
                     )
-                    if made is not None:
-                        signatures[child.local_name] = made
         return signatures
 
     def _object(
@@ -164,28 +129,31 @@ class _Reading:
             raise CorruptionError(self._file, reference.local_name, "there is no such object")
         return self._objects.nodes[reference.node_id]
 
-    def _tried(self, make: Callable[[Any], Any], saved: Any, what: str = "") -> Any:
-        try:
-            return make(saved)
-        except _UNREADABLE as error:
-            self._notes.append(f"{what}{error}; it is left out")
-            return None
-
     def _function(self, saved: SavedFunction) -> Function:
         bodies = [self._body(name) for name in saved.concrete_functions]
-        name = _plain(bodies[0].name) if bodies else "function"
+        name = bodies[0].function if bodies else "function"
         signature = _signature(saved.function_spec, name)
-        wanted = read_structure(saved.function_spec.input_signature, name)
-        function = Function(_code(bodies, name, signature), wanted)
-        if wanted is None:
-            for body in bodies:
-                args, kwargs = body.inputs
-                function.get_concrete_function(*args, **kwargs)
+        code = code_of(bodies, name, signature)
+        function = self._untraced(code, saved.function_spec, name)
+        for body in bodies:
+            if body.inputs is not None:
+                alone = code if len(bodies) == 1 else code_of([body], name, signature)
+                function.adopt(StoredFunction(body, alone, signature))
         return function
 
-    def _concrete(self, name: str) -> ConcreteFunction:
-        body = self._body(name)
-        args, kwargs = body.inputs
+    def _untraced(self, code: Callable[..., Any], spec: FunctionSpec, name: str) -> Function:
+        """The user's function, with its input_signature where that can be had."""
+        try:
+            function = Function(code, read_structure(spec.input_signature, name))
+            if function.input_signature is not None:
+                function.signature.bind(*function.input_signature)
+        except (*_UNREADABLE, TypeError):
+            return Function(code)
+        return function
+
+    def _concrete(self, name: str, what: str = "") -> ConcreteFunction:
+        body = self._body(name, what)
+        args, _ = body.inputs or ((), {})
         parameters = [
             *(
                 inspect.Parameter(f"arg_{place}", inspect.Parameter.POSITIONAL_ONLY)
@@ -193,39 +161,65 @@ class _Reading:
             ),
             inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
         ]
-        code = _code([body], _plain(name), inspect.Signature(parameters))
-        return Function(code).get_concrete_function(*args, **kwargs)
+        signature = inspect.Signature(parameters)
+        return StoredFunction(body, code_of([body], body.function, signature), signature)
 
-    def _body(self, name: str) -> _Body:
-        function = _plain(name)
+    def _body(self, name: str, what: str = "") -> Body:
+        """A function of the library; `what` it is, before its name in the notes."""
+        function = plain_name(name)
         unknown = self._interpreter.unknown(name)
-        if unknown:
-            ops = ", ".join(sorted(unknown))
-            raise ModelError(f"function {function}", f"numpy cannot run {ops}; TensorFlow can")
         if name not in self._objects.concrete_functions:
             raise CorruptionError(self._file, name, "the object graph does not describe it")
         saved = self._objects.concrete_functions[name]
-        inputs = read_structure(saved.canonicalized_input_signature, f"function {function}")
-        outputs = read_structure(saved.output_signature, f"function {function}")
-        captures = tuple(self._capture(number, function) for number in saved.bound_inputs)
+        problem, inputs, outputs = "", None, None
+        captures: tuple[Argument | Asset, ...] = ()
+        if unknown:
+            problem = f"numpy cannot run {', '.join(sorted(unknown))}; TensorFlow can"
+        try:
+            given = read_structure(saved.canonicalized_input_signature, function)
+            outputs = read_structure(saved.output_signature, function)
+            inputs = given
+            captures = self._bound(saved.bound_inputs)
+        except _UNREADABLE as error:
+            problem = problem or error.problem
+        else:
+            self._check_counts(name, inputs, outputs, len(captures))
+        if problem:
+            self._notes.append(f"{what}function {function}: {problem}; to call it is an error")
+        return Body(name, function, inputs, outputs, captures, self._interpreter, problem)
+
+    def _check_counts(self, name: str, inputs: Any, outputs: Any, captures: int) -> None:
         if not (
             isinstance(inputs, tuple)
             and [type(part) for part in inputs] == [tuple, dict]
-            and _tensors(inputs) + len(captures) == self._interpreter.arguments(name)
+            and _tensors(inputs) + captures == self._interpreter.arguments(name)
             and _tensors(outputs) == self._interpreter.results(name)
         ):
             raise CorruptionError(
                 self._file, name, "the function takes or returns other things than it says"
             )
-        return _Body(name, inputs, outputs, captures, self._interpreter)
 
-    def _capture(self, number: int, function: str) -> Argument | Asset:
+    def _bound(self, numbers: Sequence[int]) -> tuple[Argument | Asset, ...]:
+        """What a function is bound to.
+
+        TensorFlow binds it to one variable in place of all replicas of it. A function that adds
+        them up would have that many times their sum, so the first has all of it here.
+        """
+        captures: list[Argument | Asset] = []
+        seen: set[int] = set()
+        for number in numbers:
+            capture = self._capture(number)
+            captures.append(self._sums.get(number, capture) if number in seen else capture)
+            seen.add(number)
+        return tuple(captures)
+
+    def _capture(self, number: int) -> Argument | Asset:
         if number not in self._captures:
             known = 0 <= number < len(self._objects.nodes)
             saved = self._objects.nodes[number] if known else None
             if saved is None or not saved.HasField("constant"):
                 kind = saved.WhichOneof("kind") if saved is not None else "nothing"
-                raise ModelError(f"function {function}", f"it is bound to a {kind}")
+                raise ModelError("a capture", f"it is bound to a {kind}, which numpy has not")
             self._captures[number] = self._constant(saved.constant.operation)
         return self._captures[number]
 
@@ -233,36 +227,6 @@ class _Reading:
         if name not in self._constants:
             raise CorruptionError(self._file, name, "the graph has no such constant")
         return read_tensor(self._constants[name].attr["value"].tensor, self._file, name)
-
-
-def _code(
-    bodies: Sequence[_Body], name: str, signature: inspect.Signature
-) -> Callable[..., Any]:
-    """Python code that runs the first of the bodies that takes the arguments."""
-
-    def loaded(*args: object, **kwargs: object) -> object:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        problems: list[str] = []
-        for body in bodies:
-            try:
-                taken = body.fits(bound.args, bound.kwargs)
-            except OptionTypeError as error:
-                problems.append(error.problem)
-            else:
-                return body.run(taken)
-        raise OptionTypeError(name, "; ".join(problems) or "it was saved without being traced")
-
-    loaded.__name__ = loaded.__qualname__ = name
-    loaded.__doc__ = None
-    loaded.__signature__ = signature  # type: ignore[attr-defined]
-    return loaded
-
-
-def _plain(name: str) -> str:
-    """`f` of `__inference_f_12`."""
-    stem, _, number = name.removeprefix("__inference_").rpartition("_")
-    return stem.removeprefix("signature_wrapper_") if stem and number.isdigit() else name
 
 
 def _tensors(structure: object) -> int:

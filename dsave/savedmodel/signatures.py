@@ -2,7 +2,8 @@
 
 TensorFlow flattens named tensors by sorted name and does not look at the names again: a
 function whose arguments are in another order silently gets them swapped. So each signature has
-a function of its own, whose arguments and outputs are sorted, around the user's:
+a function of its own, whose arguments and outputs are sorted, around the user's. One that was
+loaded and is copied is such a function already:
 
     __inference_signature_wrapper_NAME    in the library, and the object graph's signature map
     KEY_INPUT                             in the main graph, a placeholder for each input
@@ -13,26 +14,29 @@ Sources: tensorflow/python/saved_model/{signature_serialization,save}.py.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.functions.function import ConcreteFunction, Function
 from dsave.functions.graph import TensorSpec
 from dsave.model.trackable import ObjectGraph
-from dsave.proto.graph_pb2 import AttrValue, GraphDef
+from dsave.proto.graph_pb2 import GraphDef
 from dsave.proto.saved_model_pb2 import SignatureDef, TensorInfo
-from dsave.savedmodel.function_def import argument_name, set_input_shapes
+from dsave.savedmodel.function_def import (
+    CALL,
+    add_call,
+    argument_name,
+    argument_types,
+    set_input_shapes,
+)
 from dsave.savedmodel.library import Library, LibraryFunction
 from dsave.savedmodel.nodes import (
     Names,
-    Nodes,
     add_node,
-    function_attr,
     set_shape,
-    types_attr,
 )
-from dsave.savedmodel.resources import Resource, add_capture
+from dsave.savedmodel.resources import add_capture
 from dsave.savedmodel.structured import input_signature_of
 
 INIT_OP = "__saved_model_init_op"
@@ -44,7 +48,6 @@ _METHOD = "tensorflow/serving/predict"
 
 _NOT_IN_PLACEHOLDERS = re.compile(r"[^A-Za-z0-9_.\-]")
 _NOT_FIRST = re.compile(r"^[^A-Za-z0-9.]+")
-_CALL = "StatefulPartitionedCall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,15 @@ def add_signature(
     Returns the name of its function.
     """
     function = library[signature.function]
-    specs = [(name, _input(function, place)) for name, place in signature.inputs]
-    results = [(name, _output(function, place, name)) for name, place in signature.outputs]
-    wrapper = _add_wrapper(library, signature, function)
+    specs = [(name, function.arguments[place]) for name, place in signature.inputs]
+    results = [
+        (name, _named_spec(function.outputs[place], name)) for name, place in signature.outputs
+    ]
+    wrapper = function.name
+    if not function.by_name:
+        wrapper = _add_wrapper(library, signature, function)
+        structure = ((), dict(specs)), dict(results)
+        library.describe(wrapper, function.captures, *structure, signature.function.name)
     placeholders = []
     for name, spec in specs:
         wanted = _NOT_IN_PLACEHOLDERS.sub("_", f"{signature.key}_{name}")
@@ -96,17 +105,14 @@ def add_signature(
         add_node(graph.node, node, "Placeholder", dtype=spec.dtype, shape=spec.shape)
         placeholders.append(node)
         _set_info(proto.inputs[name], f"{node}:0", spec)
-    call = names.unique(_CALL)
+    call = names.unique(CALL)
     inputs = [*placeholders, *(resource.node for resource in function.captures)]
     outputs = [spec for _, spec in results]
-    types = _types([spec for _, spec in specs], function.captures)
-    _add_call(graph.node, call, wrapper, inputs, types, outputs)
+    types = argument_types([spec for _, spec in specs], function.captures)
+    add_call(graph.node, call, wrapper, inputs, types, outputs)
     for place, (name, spec) in enumerate(results):
         _set_info(proto.outputs[name], f"{call}:{place}", spec)
     proto.method_name = _METHOD
-    library.describe(
-        wrapper, function.captures, ((), dict(specs)), dict(results), signature.function.name
-    )
     return wrapper
 
 
@@ -117,27 +123,27 @@ def _add_wrapper(library: Library, signature: Signature, function: LibraryFuncti
     arguments: dict[int, str] = {}
     for name, place in signature.inputs:
         arguments[place] = names.unique(argument_name(name))
-        spec = _input(function, place)
+        spec = function.arguments[place]
         proto.signature.input_arg.add(name=arguments[place], type=spec.dtype.number)
     handles = []
     for resource in function.captures:
         handles.append(names.unique(argument_name(resource.node)))
         add_capture(proto, handles[-1], resource)
     set_input_shapes(
-        proto, [_input(function, place).shape for _, place in signature.inputs], len(handles)
+        proto, [function.arguments[place].shape for _, place in signature.inputs], len(handles)
     )
-    call = names.unique(_CALL)
-    _add_call(
+    call = names.unique(CALL)
+    add_call(
         proto.node_def,
         call,
         function.name,
         [*(arguments[place] for place in range(len(arguments))), *handles],
-        _types(function.graph.arguments, function.captures),
-        [_output(function, place) for place in range(len(function.graph.outputs))],
+        argument_types(function.arguments, function.captures),
+        function.outputs,
     )
     for name, place in signature.outputs:
         result = names.unique(argument_name(name))
-        dtype = _output(function, place).dtype
+        dtype = function.outputs[place].dtype
         proto.signature.output_arg.add(name=result, type=dtype.number)
         proto.ret[result] = f"{call}:output:{place}"
     proto.signature.control_output.append(call)
@@ -146,50 +152,13 @@ def _add_wrapper(library: Library, signature: Signature, function: LibraryFuncti
     return proto.signature.name
 
 
-def _add_call(
-    nodes: Nodes,
-    node: str,
-    function: str,
-    inputs: Sequence[str],
-    types: AttrValue,
-    outputs: Sequence[TensorSpec],
-) -> None:
-    """Call a function of inputs of these types."""
-    shapes = AttrValue()
-    shapes.list.SetInParent()
-    for spec in outputs:
-        set_shape(shapes.list.shape.add(), spec.shape)
-    add_node(
-        nodes,
-        node,
-        _CALL,
-        inputs,
-        Tin=types,
-        Tout=types_attr(spec.dtype.number for spec in outputs),
-        f=function_attr(function),
-        _output_shapes=shapes,
-    )
-
-
-def _types(arguments: Sequence[TensorSpec], captures: Sequence[Resource]) -> AttrValue:
-    """The types of tensors, then of what is captured."""
-    tensors = [spec.dtype.number for spec in arguments]
-    return types_attr([*tensors, *(resource.argument_type for resource in captures)])
-
-
 def _set_info(info: TensorInfo, tensor: str, spec: TensorSpec) -> None:
     info.name = tensor
     info.dtype = spec.dtype.number  # type: ignore[assignment]
     set_shape(info.tensor_shape, spec.shape)
 
 
-def _input(function: LibraryFunction, place: int) -> TensorSpec:
-    return function.graph.arguments[place]
-
-
-def _output(function: LibraryFunction, place: int, name: str | None = None) -> TensorSpec:
-    output = function.graph.outputs[place]
-    spec = function.graph.nodes[output.node].outputs[output.index]
+def _named_spec(spec: TensorSpec, name: str) -> TensorSpec:
     return TensorSpec(spec.shape, spec.dtype, name)
 
 
@@ -235,7 +204,7 @@ def _concrete(key: str, given: object) -> ConcreteFunction:
 
 
 def _signature(key: str, function: ConcreteFunction) -> Signature:
-    names = [str(spec.name) for spec in function.graph.arguments]
+    names = [str(spec.name) for spec in function.arguments]
     results = _named(key, function)
     # Dicts are flattened by sorted key, all else in its own order.
     is_dict = isinstance(function.structured_outputs, Mapping)

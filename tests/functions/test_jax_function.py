@@ -5,6 +5,9 @@
   JAX's order, and whose outputs have the shapes that JAX found
 - unknown first extents are one and the same; others are not
 - it can be part of a numpy function, and Python values are part of the code
+- traced it runs too, through JAX: for any extents that were left unknown, for the platform that
+  is here, with dtypes of 64 bits whether JAX has them or not; what JAX does not run is an error
+  that names function and node
 - what JAX has no arrays of, platforms that there are not, several devices, and results that are
   objects are refused, by name
 """
@@ -191,6 +194,99 @@ def test_its_name_and_its_document_are_those_of_the_code(jnp):
     function = dsave.jax_function(serve, [TensorSpec([])])
     assert (function.name, function.__doc__) == ("serve", "Serve it.")
     assert function.get_concrete_function().name == "serve"
+
+
+def test_what_was_traced_runs_through_jax(jnp):
+    w = variable("w", (3, 2))
+    function = dsave.jax_function(
+        lambda p, x: {"y": jnp.tanh(x @ p), "twice": jnp.concatenate([x, x])},
+        [TensorSpec([None, 3])],
+        variables=w,
+        platforms=["tpu", "cpu", "cuda"],
+    )
+    values = {w: np.arange(6, dtype=np.float32).reshape(3, 2)}
+    concrete = function.get_concrete_function()
+    with reading(values.get):
+        for rows in (1, 4, 1):
+            x = np.linspace(-1, 1, rows * 3, dtype=np.float32).reshape(rows, 3)
+            found, wanted = concrete(x), function(x)
+            np.testing.assert_allclose(found["y"], wanted["y"], 1e-6)
+            assert found["twice"].tolist() == wanted["twice"].tolist()
+
+
+def test_shapes_that_the_code_does_not_take_are_refused_where_it_runs(jnp):
+    function = dsave.jax_function(lambda x: x + 1, [TensorSpec([None])])
+    message = r"^<lambda>, node XlaCallModule: XlaCallModule cannot be run: .*value >= 1"
+    with pytest.raises(dsave.ModelError, match=message):
+        function.get_concrete_function()(np.zeros(0, np.float32))
+    del jnp
+
+
+def test_code_for_other_platforms_is_not_run(jnp):
+    function = dsave.jax_function(jnp.abs, [TensorSpec([2])], platforms=["tpu"])
+    with pytest.raises(dsave.ModelError, match=r"^abs, .*is for tpu, and this JAX runs on"):
+        function.get_concrete_function()(np.zeros(2, np.float32))
+
+
+def called(module, result, version=9):
+    """A function of one tensor that is an op of such code."""
+    attrs = {"version": version, "module": module, "platforms": ["CPU"], "Tout": [result.dtype]}
+    return dsave.function(
+        lambda x: dsave.ops.call("XlaCallModule", [x], {**attrs, "Tin": [x.dtype]}, result)
+    )
+
+
+DOUBLED = """
+func.func public @main(%x: tensor<2xf32>) -> tensor<2xf32> {
+  %0 = stablehlo.add %x, %x : tensor<2xf32>
+  return %0 : tensor<2xf32>
+}
+"""
+
+COUNTED = """
+func.func public @main(%x: tensor<1xi32>) -> tensor<?xi32> {
+  %0 = stablehlo.dynamic_iota %x, dim = 0 : (tensor<1xi32>) -> tensor<?xi32>
+  return %0 : tensor<?xi32>
+}
+"""
+
+
+def test_code_that_is_text_runs(jnp):
+    del jnp
+    concrete = called(DOUBLED, TensorSpec([2])).get_concrete_function(TensorSpec([2]))
+    assert concrete(np.array([1, 2], np.float32)).tolist() == [2, 4]
+
+
+def test_shapes_that_depend_on_values_are_refused(jnp):
+    del jnp
+    function = called(COUNTED, TensorSpec([None], "int32"))
+    with pytest.raises(dsave.ModelError, match="do not follow from those of its arguments"):
+        function.get_concrete_function(TensorSpec([1], "int32"))(np.array([3], np.int32))
+
+
+def test_an_old_calling_convention_is_not_run(jnp):
+    del jnp
+    concrete = called(DOUBLED, TensorSpec([2]), 4).get_concrete_function(TensorSpec([2]))
+    with pytest.raises(dsave.ModelError, match="calling convention 4; this JAX runs 9 to"):
+        concrete(np.zeros(2, np.float32))
+
+
+def test_what_was_traced_needs_jax_where_it_runs(jnp, monkeypatch):
+    concrete = dsave.jax_function(jnp.abs, [TensorSpec([])]).get_concrete_function()
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(dsave.ModelError, match=r"^abs, .*JAX code; install dsave\[jax\]"):
+        concrete(np.float32(1))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "complex128"])
+def test_wide_dtypes_run_where_jax_would_narrow_them(jax, dtype):
+    function = dsave.jax_function(lambda x: x + x, [TensorSpec([None], dtype)])
+    with jax.enable_x64(True):
+        concrete = function.get_concrete_function()
+    large = np.array([2.0**40, 1.0]).astype(dtype)
+    assert not jax.config.jax_enable_x64
+    assert concrete(large).dtype == dtype
+    assert concrete(large).tolist() == (large + large).tolist()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "complex128"])

@@ -404,6 +404,12 @@ CASES = {
         [(2, 6, 7, 3), (3, 2, 3, 4)],
         normal,
     ),
+    "conv2d in groups": (
+        ops.conv2d,
+        FLOAT,
+        [(2, 6, 7, 6), (3, 2, 2, 9)],
+        normal,
+    ),
     "max_pool2d": (
         lambda x: [ops.max_pool2d(x, 2), ops.max_pool2d(x, (3, 2), strides=2, padding="SAME")],
         FLOAT + SIGNED + ["uint8", "uint16"],
@@ -471,6 +477,125 @@ CASES = {
         ),
         ["float32"],
         [B],
+        normal,
+    ),
+    "DepthwiseConv2dNative": (
+        lambda x, f: [
+            ops.call("DepthwiseConv2dNative", [x, f], {"strides": [1, s, s, 1], **how})
+            for s, how in (
+                (1, {"padding": "SAME"}),
+                (2, {"padding": "VALID"}),
+                (2, {"padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 2, 0, 1, 0, 0]}),
+            )
+        ],
+        FLOAT,
+        [(2, 6, 7, 3), (3, 2, 3, 2)],
+        normal,
+    ),
+    "Conv2DBackpropInput": (
+        lambda f, x: [
+            ops.call(
+                "Conv2DBackpropInput",
+                [np.array(size, np.int32), f, x],
+                {"strides": [1, 2, 3, 1], "padding": padding},
+            )
+            for size, padding in (((2, 7, 10, 3), "SAME"), ((2, 9, 12, 3), "VALID"))
+        ],
+        FLOAT,
+        [(3, 2, 3, 4), (2, 4, 4, 4)],
+        normal,
+    ),
+    "Conv3D": (
+        lambda x, f: [
+            ops.call("Conv3D", [x, f], {"strides": [1, 1, 2, 1, 1], "padding": padding})
+            for padding in ("SAME", "VALID")
+        ],
+        FLOAT,
+        [(2, 4, 5, 6, 3), (2, 3, 2, 3, 4)],
+        index,  # small numbers, since TensorFlow adds up half floats as they are
+    ),
+    "Conv3DBackpropInputV2": (
+        lambda f, x: ops.call(
+            "Conv3DBackpropInputV2",
+            [np.array([2, 4, 5, 7, 3], np.int32), f, x],
+            {"strides": [1, 2, 2, 2, 1], "padding": "SAME"},
+        ),
+        FLOAT,
+        [(2, 3, 2, 3, 4), (2, 2, 3, 4, 4)],
+        normal,
+    ),
+    "pools of volumes": (
+        lambda x: [
+            ops.call(op, [x], {"ksize": [1, 2, 3, 2, 1], "strides": [1, 2, 2, 1, 1], **how})
+            for op in ("MaxPool3D", "AvgPool3D")
+            for how in ({"padding": "SAME"}, {"padding": "VALID"})
+        ],
+        ["bfloat16", "float32"],
+        [(2, 4, 5, 6, 3)],
+        normal,
+    ),
+    "FusedBatchNormV3": (
+        lambda x, scale: ops.call(
+            "FusedBatchNormV3",
+            [x, *(scale.astype("float32") + np.float32(n) for n in range(4))],
+            {"is_training": False, "epsilon": 0.01},
+        )[:3],
+        ["float16", "bfloat16", "float32"],
+        [(2, 3, 4, 3), (3,)],
+        positive,
+    ),
+    "FusedBatchNormV3 in training": (
+        lambda x, scale: [
+            *ops.call("FusedBatchNormV3", [x, *[scale] * 4], {"epsilon": 0.01})[:3],
+            *ops.call("FusedBatchNormV3", [x, *[scale] * 4], {"exponential_avg_factor": 0.25})[
+                :3
+            ],
+        ],
+        ["float32"],
+        [(2, 3, 4, 3), (3,)],
+        positive,
+    ),
+    **{
+        f"{op} {how}": (
+            lambda x, op=op, how=how: [
+                ops.call(op, [x, np.array(size, np.int32)], dict.fromkeys(how.split(), True))
+                for size in ((7, 3), (2, 9), (1, 1))
+            ],
+            [*FLOAT, *SIGNED, "uint8", "uint16"],
+            [(2, 4, 6, 3)],
+            normal,
+        )
+        for op in ("ResizeBilinear", "ResizeNearestNeighbor")
+        for how in ("", "align_corners", "half_pixel_centers")
+    },
+    "SpaceToDepth": (
+        lambda x: ops.call("SpaceToDepth", [x], {"block_size": 2}),
+        M,
+        [(2, 4, 6, 3)],
+        normal,
+    ),
+    "DepthToSpace": (
+        lambda x: ops.call("DepthToSpace", [x], {"block_size": 2}),
+        M,
+        [(2, 2, 3, 12)],
+        normal,
+    ),
+    "SpaceToBatchND": (
+        lambda x: ops.call(
+            "SpaceToBatchND",
+            [x, np.array([2, 3], np.int32), np.array([[1, 0], [1, 1]], np.int32)],
+        ),
+        M,
+        [(2, 3, 4, 2)],
+        normal,
+    ),
+    "BatchToSpaceND": (
+        lambda x: ops.call(
+            "BatchToSpaceND",
+            [x, np.array([2, 3], np.int32), np.array([[1, 0], [1, 1]], np.int32)],
+        ),
+        M,
+        [(12, 2, 2, 2)],
         normal,
     ),
 }
@@ -549,6 +674,8 @@ def attr_value(tf, attr):
         message.b = attr
     elif isinstance(attr, int):
         message.i = attr
+    elif isinstance(attr, float):
+        message.f = attr
     elif isinstance(attr, bytes):
         message.s = attr
     elif isinstance(attr, np.ndarray):

@@ -2,7 +2,8 @@
 
 Claims: a multilayer perceptron of JAX, saved by dsave, gives in TensorFlow what it gives when
 JAX's own jax2tf and TensorFlow save it, bit for bit, for batches of any size; so it does in a
-session, as a signature and as a function; it reads the variables as they are stored.
+session, as a signature and as a function; it reads the variables as they are stored. Loaded by
+dsave it computes that too, and so it does for TensorFlow when it is saved again.
 """
 
 import numpy as np
@@ -110,3 +111,22 @@ def test_it_computes_with_the_variables_of_the_model(tf, ours):
     loaded.weights["out"]["w"].assign(np.zeros((32, 3), np.float32))
     result = loaded.mlp(tf.constant(BATCHES[1]))["probabilities"].numpy()
     np.testing.assert_allclose(result, np.full((1, 3), 1 / 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("onto", ["here", "cluster"])
+def test_what_is_loaded_computes_the_same(pair, ours, theirs, onto):
+    loaded = dsave.load(ours, pair if onto == "cluster" else None)
+    for size, x in BATCHES.items():
+        for results in (loaded.mlp(x), loaded.signatures["serving_default"](x=x)):
+            assert results.keys() == {"probabilities", "features"}
+            for name, value in results.items():
+                np.testing.assert_allclose(value, theirs[size][name].numpy(), 1e-5, 1e-6)
+
+
+def test_what_is_loaded_and_saved_again_is_the_same_code(tf, pair, ours, theirs, tmp_path):
+    loaded = dsave.load(ours, pair)
+    dsave.save(loaded, tmp_path / "again", loaded.signatures, cluster=pair)
+    serve = tf.saved_model.load(str(tmp_path / "again")).signatures["serving_default"]
+    for size, x in BATCHES.items():
+        for name, value in serve(x=tf.constant(x)).items():
+            assert value.numpy().tobytes() == theirs[size][name].numpy().tobytes()

@@ -15,10 +15,24 @@ from dsave.functions.table import (
     nn,
     reductions,
     shapes,
+    vision,
+    volumes,
 )
 from dsave.functions.tensor import Face
 
-_PARTS = (casts, elementwise, reductions, linear, shapes, layout, indexing, nn, images)
+_PARTS = (
+    casts,
+    elementwise,
+    reductions,
+    linear,
+    shapes,
+    layout,
+    indexing,
+    nn,
+    images,
+    vision,
+    volumes,
+)
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})
 """Every op that dsave can run and infer, by TensorFlow's name."""

@@ -3,138 +3,48 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from dsave.functions.graph import Array, Shape
-from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.op import Op, dtypes, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.rules import FLOATS, REALS
+from dsave.functions.table.windows import (
+    NHWC,
+    avg_pool,
+    convolve,
+    convolved,
+    max_pool,
+    pooled,
+)
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value, apply, operand
 
 Pair = int | Sequence[int]
 """Of the height and of the width; one number is both."""
 
-_NHWC = b"NHWC"
-
-
-def _pads(attrs: AnyAttrs, axis: int, extent: int, reach: int) -> tuple[int, int]:
-    """Elements before and after an axis, for a window that reaches over so many."""
-    if attrs["padding"] == b"VALID":
-        return 0, 0
-    if attrs["padding"] == b"EXPLICIT":
-        before, after = attrs["explicit_paddings"][2 * axis : 2 * axis + 2]
-        return before, after
-    stride = attrs["strides"][axis]
-    missing = max(0, (-(-extent // stride) - 1) * stride + reach - extent)
-    return missing // 2, missing - missing // 2
-
-
-def _slid(attrs: AnyAttrs, x: Value, reaches: Sequence[int | None]) -> list[int | None]:
-    """Height and width after a window has slid over them."""
-    extents: list[int | None] = []
-    for axis, reach in zip((1, 2), reaches, strict=True):
-        extent, stride = x.shape[axis], attrs["strides"][axis]
-        if extent is None or reach is None:
-            extents.append(None)
-            continue
-        before, after = _pads(attrs, axis, extent, reach)
-        places = extent + before + after - reach
-        if places < 0:
-            raise trace_error("a window", f"{reach} elements do not fit in {extent}")
-        extents.append(places // stride + 1)
-    return extents
-
-
-def _reach(size: int | None, dilation: int) -> int | None:
-    return None if size is None else (size - 1) * dilation + 1
-
-
-def _convolved(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
-    height, width, channels, depth = filters.shape
-    if None not in {x.shape[3], channels} and x.shape[3] != channels:
-        raise trace_error(
-            "dsave.ops.conv2d", f"{x.shape[3]} channels where the filters take {channels}"
-        )
-    reaches = [
-        _reach(size, attrs["dilations"][i + 1]) for i, size in enumerate((height, width))
-    ]
-    return (x.shape[0], *_slid(attrs, x, reaches), depth)
-
-
-def _windows(
-    attrs: AnyAttrs,
-    x: Array,
-    sizes: Sequence[int],
-    fill: Any,
-    dilations: Sequence[int] = (1, 1),
-) -> Array:
-    """Batch, height, width, channels, and the height and width of the window at each place."""
-    reaches = [
-        (size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations, strict=True)
-    ]
-    pads = [_pads(attrs, axis, x.shape[axis], reaches[axis - 1]) for axis in (1, 2)]
-    padded = np.pad(x, [(0, 0), *pads, (0, 0)], constant_values=fill)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, (1, 2))
-    _, down, across, _ = attrs["strides"]
-    found: Array = windows[:, ::down, ::across, :, :: dilations[0], :: dilations[1]]
-    return found
-
-
-def _convolve(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
-    wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
-    windows = _windows(attrs, x.astype(wide), filters.shape[:2], 0, attrs["dilations"][1:3])
-    result: Array = np.tensordot(windows, filters.astype(wide), ((4, 5, 3), (0, 1, 2)))
-    return result
-
-
-def _pooled(attrs: AnyAttrs, x: Value) -> Shape:
-    return (x.shape[0], *_slid(attrs, x, attrs["ksize"][1:3]), x.shape[3])
-
-
-def _lowest(dtype: "np.dtype[Any]") -> Any:
-    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
-def _max_pool(attrs: AnyAttrs, x: Array) -> Array:
-    result: Array = _windows(attrs, x, attrs["ksize"][1:3], _lowest(x.dtype)).max((4, 5))
-    return result
-
-
-def _avg_pool(attrs: AnyAttrs, x: Array) -> Array:
-    wide = x.astype(np.float32 if x.dtype.itemsize < 4 else x.dtype)
-    # What is beyond the edges does not count.
-    sums = _windows(attrs, wide, attrs["ksize"][1:3], 0).sum((4, 5))
-    counts = _windows(attrs, np.ones_like(wide), attrs["ksize"][1:3], 0).sum((4, 5))
-    result: Array = sums / counts
-    return result
-
-
 _CONV = op(
     "Conv2D(input: T, filter: T) -> output: T",
-    shape=_convolved,
-    kernel=_convolve,
+    shape=convolved,
+    kernel=convolve,
     types=FLOATS,
     explicit_paddings=[],
-    data_format=_NHWC,
+    data_format=NHWC,
     dilations=[1, 1, 1, 1],
     use_cudnn_on_gpu=True,
 )
 _MAX_POOL = op(
     "MaxPool(input: T) -> output: T",
-    shape=_pooled,
-    kernel=_max_pool,
+    shape=pooled,
+    kernel=max_pool,
     types=REALS - dtypes("uint32 uint64"),
     explicit_paddings=[],
-    data_format=_NHWC,
+    data_format=NHWC,
 )
 _AVG_POOL = op(
     "AvgPool(value: T) -> output: T",
-    shape=_pooled,
-    kernel=_avg_pool,
+    shape=pooled,
+    kernel=avg_pool,
     types=FLOATS,
-    data_format=_NHWC,
+    data_format=NHWC,
 )
 
 
@@ -148,7 +58,8 @@ def conv2d(
 ) -> Any:
     """Filters (height, width, channels in, channels out) at each place of images.
 
-    `padding` is "SAME", "VALID", or ((top, bottom), (left, right)).
+    `padding` is "SAME", "VALID", or ((top, bottom), (left, right)). Images of more channels
+    than filters take go through them in groups, each group through its part of the filters.
     """
     name = "dsave.ops.conv2d"
     x, filters = _image(x, name), operand(filters)
