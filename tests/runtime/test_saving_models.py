@@ -91,7 +91,9 @@ def many(pair, gpus):
 
     def fill(host):
         for i, variable in enumerate(variables):
-            host.assign(variable, np.float32([i, -i]))
+            own = [part for part in variable.components if part.host == host.name]
+            slots = {part.key: ("v", part.dtype, part.box) for part in own}
+            host.store(slots, np.float32([i, -i]))
 
     pair.run(fill)
     model = dsave.Module()
