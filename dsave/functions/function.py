@@ -106,6 +106,8 @@ class Function:
         code = python_function if instance is None else python_function.__get__(instance)
         self._call: Callable[..., Any] = code
         self.signature = inspect.signature(code)
+        if input_signature is None and not self.signature.parameters:
+            self.input_signature = ()  # what takes nothing is always given the same
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._attribute = name
@@ -168,6 +170,21 @@ class Function:
         if key not in self._concrete:
             self._concrete[key] = ConcreteFunction(self._traced(*specs))
         return self._concrete[key]
+
+    def traced_again(self) -> tuple[ConcreteFunction, ...]:
+        """What it is traced to now, for its input_signature or for all that it was traced for.
+
+        What the code finds in Python (numbers, arrays, which variables there are) may be other
+        than it was. `concrete_functions` stay as they are.
+
+        Raises:
+            TraceError: the code cannot be traced.
+        """
+        if self.input_signature is None:
+            wanted = [each.structured_input_signature for each in self.concrete_functions]
+        else:
+            wanted = [self._bound(self.input_signature, {})]
+        return tuple(ConcreteFunction(self._traced(*specs)) for specs in wanted)
 
     def _bound(self, args: Args, kwargs: Mapping[str, object]) -> tuple[Args, KeywordArgs]:
         """The arguments as the code takes them, defaults filled in."""

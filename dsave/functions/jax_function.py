@@ -6,7 +6,8 @@ and results are in JAX's order: dicts by sorted key.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,6 @@ class _Code:
         for leaf in self._variables:
             if not isinstance(leaf, Variable):
                 raise OptionTypeError("variables", f"dsave variables are wanted, got {leaf!r}")
-        self._flat = jax.jit(self._on_leaves, static_argnums=0)
 
     def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Any:
         leaves, tree = self._jax.tree.flatten((args, dict(kwargs)))
@@ -104,8 +104,8 @@ class _Code:
             self._check(dtype)
         if current_trace() is not None:
             return self._recorded(form, tensors)
-        values = [np.asarray(value_of(variable)) for variable in self._variables]
-        return self._jax.tree.map(np.asarray, self._flat(form, *values, *tensors))
+        values = map(self._jax.numpy.asarray, (*map(value_of, self._variables), *tensors))
+        return self._jax.tree.map(np.asarray, self._on_leaves(form, *values))
 
     def _on_leaves(self, form: tuple[Any, tuple[object, ...]], *leaves: Any) -> Any:
         count = len(self._variables)
@@ -128,7 +128,10 @@ class _Code:
             )
             for place, each in enumerate(inputs)
         ]
-        exported = self._export.export(self._flat, platforms=self._platforms)(form, *structs)
+        # A new function each time: of the same one jit remembers what the code was.
+        flat = self._jax.jit(lambda *leaves: self._on_leaves(form, *leaves))
+        with self._one_frame():
+            exported = self._export.export(flat, platforms=self._platforms)(*structs)
         self._check_exported(exported)
         kept = [inputs[place] for place in exported.module_kept_var_idx]
         specs = [
@@ -156,6 +159,17 @@ class _Code:
                 "jax_function", "its results are lists, tuples and dicts of arrays, no classes"
             )
         return results
+
+    @contextmanager
+    def _one_frame(self) -> Iterator[None]:
+        """JAX notes no callers: the same code is the same bytes, whoever exports it."""
+        option, config = "jax_traceback_in_locations_limit", self._jax.config
+        before = getattr(config, option)
+        config.update(option, 1)
+        try:
+            yield
+        finally:
+            config.update(option, before)
 
     def _shape(self, shape: Shape, place: int, scope: Any) -> Any:
         """A shape whose unknown extents have names."""

@@ -6,7 +6,7 @@ fingerprints order functions by the number.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsave.functions.function import ConcreteFunction, Function
@@ -16,7 +16,7 @@ from dsave.proto.object_graph_pb2 import SavedConcreteFunction
 from dsave.savedmodel.function_def import Stack, set_function
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import Resource
-from dsave.savedmodel.structured import input_signature_of, set_structure
+from dsave.savedmodel.structured import set_structure
 
 _FIRST_NUMBER = 2
 """After those of the functions of the saver."""
@@ -31,6 +31,23 @@ class LibraryFunction:
     name: str
     graph: FunctionGraph
     captures: tuple[Resource, ...]
+
+
+class Traces:
+    """What functions are traced to for one save: by their code as it is then, and each once."""
+
+    def __init__(self) -> None:
+        self._traced: dict[Function, tuple[ConcreteFunction, ...]] = {}
+
+    def __getitem__(self, function: Function) -> tuple[ConcreteFunction, ...]:
+        """All that is saved of a function.
+
+        Raises:
+            TraceError: it cannot be traced.
+        """
+        if function not in self._traced:
+            self._traced[function] = function.traced_again()
+        return self._traced[function]
 
 
 class Library:
@@ -94,14 +111,3 @@ class Library:
         captures, self.stacks[name] = set_function(proto, graph, self._readings)
         self.describe(name, captures, graph.structured_inputs, graph.structured_outputs, name)
         return LibraryFunction(name, graph, captures)
-
-
-def concrete_functions_of(function: Function) -> Iterator[ConcreteFunction]:
-    """Those it was traced to, and what it is traced to if its signature says all.
-
-    Raises:
-        TraceError: it cannot be traced.
-    """
-    if input_signature_of(function) is not None:
-        function.get_concrete_function()
-    yield from function.concrete_functions

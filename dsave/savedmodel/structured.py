@@ -59,11 +59,6 @@ def set_structure(proto: StructuredValue, value: object, function: str) -> None:
         )
 
 
-def input_signature_of(function: Function) -> tuple[object, ...] | None:
-    """What a function is given, if that is always the same: nothing, where it takes nothing."""
-    return function.input_signature if function.signature.parameters else ()
-
-
 def set_function_spec(proto: FunctionSpec, function: Function) -> None:
     """Fill in the parameters of a function, without those that its instance fills in.
 
@@ -92,7 +87,7 @@ def set_function_spec(proto: FunctionSpec, function: Function) -> None:
     for key, value in named.items():
         pair = proto.fullargspec.named_tuple_value.values.add(key=key)
         set_structure(pair.value, value, function.name)
-    set_structure(proto.input_signature, input_signature_of(function), function.name)
+    set_structure(proto.input_signature, function.input_signature, function.name)
 
 
 def _defaults(parameters: list[inspect.Parameter]) -> dict[str, object]:

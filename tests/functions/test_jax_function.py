@@ -4,6 +4,7 @@
 - traced it is one op, whose inputs are the tensors and the variables that the code uses, in
   JAX's order, and whose outputs have the shapes that JAX found
 - unknown first extents are one and the same; others are not
+- it is exported as it is now, the same bytes whoever exports it
 - it can be part of a numpy function, and Python values are part of the code
 - what JAX has no arrays of, platforms that there are not, several devices, and results that are
   objects are refused, by name
@@ -141,6 +142,29 @@ def test_other_unknown_extents_are_not(jnp):
         function.get_concrete_function()
     outer = dsave.jax_function(jnp.outer, [TensorSpec([None]), TensorSpec([2])])
     assert op(outer)[2] == [(None, 2)]
+
+
+def test_what_changed_in_python_since_a_trace_is_exported_as_it_is_now(jnp):
+    scale = [2.0]
+    function = dsave.jax_function(lambda x: jnp.abs(x) * scale[0], [TensorSpec([2])])
+    before = op(function)[0].attrs["module"]
+    scale[0] = 5.0
+    (again,) = function.traced_again()
+    assert again.graph.nodes[-1].attrs["module"] != before
+    assert function(np.array([1, -2], np.float32)).tolist() == [5, 10]
+
+
+def test_the_same_code_is_the_same_bytes_whoever_exports_it(jax, jnp):
+    limit = jax.config.jax_traceback_in_locations_limit
+    function = dsave.jax_function(lambda x: jnp.abs(x) + 1, [TensorSpec([None])])
+    (one,) = function.traced_again()
+
+    def deeper():
+        return function.traced_again()
+
+    (other,) = deeper()
+    assert one.graph.nodes[-1].attrs == other.graph.nodes[-1].attrs
+    assert jax.config.jax_traceback_in_locations_limit == limit
 
 
 def test_it_can_be_part_of_a_numpy_function(jnp):
