@@ -8,9 +8,10 @@ import numpy as np
 
 from dsave.errors import OptionTypeError
 from dsave.functions.graph import TensorSpec
+from dsave.functions.number import Number
 from dsave.functions.structure import paths, rebuilt
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import Value, operand, spec_dtype
+from dsave.functions.tracer import Value, described, operand
 from dsave.model.readable import value_of
 
 Args = tuple[object, ...]
@@ -31,8 +32,7 @@ def spec_of(argument: object) -> object:
     if isinstance(argument, TensorSpec) or type(argument) in _LITERALS:
         return argument
     if isinstance(argument, Tensor | np.ndarray | np.generic):
-        value = operand(argument)
-        return TensorSpec(value.shape, spec_dtype(value))
+        return described(operand(argument))
     raise OptionTypeError(
         "an argument",
         f"a TensorSpec, an array, a number, a str or None is wanted, got {argument!r}; "
@@ -68,8 +68,8 @@ def fitting_value(given: object, wanted: TensorSpec, name: str) -> Value:
             given = np.asarray(given, wanted.dtype.numpy)
         except (TypeError, ValueError, OverflowError) as error:
             raise OptionTypeError(name, f"{wanted} is wanted: {error}") from None
-    value = operand(given)
-    fitting_spec(TensorSpec(value.shape, spec_dtype(value)), wanted, name)
+    value = operand(given.astype(wanted.dtype) if isinstance(given, Number) else given)
+    fitting_spec(described(value), wanted, name)
     return value
 
 

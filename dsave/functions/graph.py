@@ -91,7 +91,8 @@ class TensorSpec:
 
 
 def _extent(extent: object, shape: object) -> int | None:
-    if extent is None:
+    # Of a tensor that is traced an unknown extent is itself a tensor.
+    if extent is None or isinstance(getattr(extent, "spec", None), TensorSpec):
         return None
     if not hasattr(extent, "__index__") or extent.__index__() < 0:
         raise OptionError("shape", f"each extent is None, 0 or more, got {shape}")

@@ -19,7 +19,7 @@ from dsave.functions.graph import Shape, TensorSpec
 from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import current_trace, spec_dtype
+from dsave.functions.tracer import current_trace, known_shape, spec_dtype
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import value_of
 from dsave.model.variable import Variable
@@ -122,11 +122,12 @@ class _Code:
         """What the code returns in a trace: outputs of the op that holds it."""
         scope = self._export.SymbolicScope()
         inputs = [*self._variables, *tensors]
+        shapes = [v.shape for v in self._variables] + [known_shape(t) for t in tensors]
         structs = [
             self._jax.ShapeDtypeStruct(
-                self._shape(each.shape, place, scope), dtype_of(each.dtype).numpy
+                self._shape(shape, place, scope), dtype_of(each.dtype).numpy
             )
-            for place, each in enumerate(inputs)
+            for place, (each, shape) in enumerate(zip(inputs, shapes, strict=True))
         ]
         # A new function each time: of the same one jit remembers what the code was.
         flat = self._jax.jit(lambda *leaves: self._on_leaves(form, *leaves))

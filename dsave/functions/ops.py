@@ -16,7 +16,7 @@ from dsave.functions.table.nn import (
     softmax,
     softplus,
 )
-from dsave.functions.table.shapes import shape
+from dsave.functions.tracer import operand
 from dsave.model.readable import value_of
 
 __all__ = [
@@ -46,6 +46,11 @@ def gather(x: Any, indices: Any, axis: int = 0) -> Any:
     As `numpy.take`, which does not look at its indices: where only they are traced, use this.
     """
     return take(x, indices, axis)
+
+
+def shape(x: Any) -> tuple[Any, ...]:
+    """The extents, as `numpy.shape` gives them: ints, and numbers that no trace knows."""
+    return tuple(operand(x).shape)
 
 
 def read(variable: Any) -> Any:

@@ -5,8 +5,10 @@ recorded as ops, whatever needs the elements is an error.
 """
 
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Never
 
@@ -32,7 +34,6 @@ _METHODS = frozenset(
     )
 )
 
-_SHAPE_HINT = "dsave.ops.shape gives it as a tensor"
 _FLOW_HINT = "its value is not known while the function is traced; numpy.where chooses by value"
 
 
@@ -40,7 +41,6 @@ class Tensor(NDArrayOperatorsMixin):
     """A node's output."""
 
     __slots__ = ("output", "spec", "trace")
-    __hash__ = None  # type: ignore[assignment] # as arrays, since == compares elements
 
     def __init__(self, trace: "Trace", output: Output, spec: TensorSpec) -> None:
         self.trace = trace
@@ -50,10 +50,15 @@ class Tensor(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         return f"<Tensor {self.trace.nodes[self.output.node].name}: {self.spec}>"
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # Who asks whether it is an array goes on as with one.
+        return np.ndarray
+
     @property
-    def shape(self) -> Shape:
-        """The extents; None is unknown."""
-        return self.spec.shape
+    def shape(self) -> tuple[Any, ...]:
+        """The extents: ints, and where they are not known yet numbers that will be."""
+        return self.trace.shape_of(self)
 
     @property
     def dtype(self) -> "np.dtype[Any]":
@@ -66,9 +71,9 @@ class Tensor(NDArrayOperatorsMixin):
         return len(self.spec.shape)
 
     @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod([self._extent(axis) for axis in range(self.ndim)], dtype=np.int64))
+    def size(self) -> Any:
+        """Number of elements: an int, or a number that is not known yet."""
+        return math.prod(self.shape)
 
     @property
     def T(self) -> Any:  # noqa: N802 - numpy's name
@@ -145,10 +150,16 @@ class Tensor(NDArrayOperatorsMixin):
         return self.trace.faces[operator.getitem](self, values_in(index))
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(self._extent(0)))
+        if not self.ndim:
+            raise trace_error("a loop over a tensor", "a scalar has no elements to loop over")
+        return self._rows()
+
+    def _rows(self) -> Iterator[Any]:
+        # Here and not where it is made, or numpy.iterable would take the error for a no.
+        yield from (self[index] for index in range(self._length("a loop over a tensor")))
 
     def __len__(self) -> int:
-        return self._extent(0)
+        return self._length("the length of a tensor")
 
     def __getattr__(self, name: str) -> Any:
         if name in _METHODS:
@@ -166,6 +177,9 @@ class Tensor(NDArrayOperatorsMixin):
             "a traced tensor has no elements yet; numpy's functions of tensors take it as it "
             "is, numpy.stack puts several together, dsave.ops.gather takes elements by it",
         )
+
+    def __hash__(self) -> int:
+        raise trace_error("a tensor as a key", "it has no hash, as arrays have none")
 
     def __bool__(self) -> Never:
         raise trace_error("a condition on a tensor", _FLOW_HINT)
@@ -186,17 +200,34 @@ class Tensor(NDArrayOperatorsMixin):
     def __complex__(self) -> Never:
         raise trace_error("complex of a tensor", f"{_FLOW_HINT}, astype converts")
 
-    def _extent(self, axis: int) -> int:
-        if axis >= self.ndim:
-            raise trace_error("the length of a tensor", "a scalar has none")
-        extent = self.spec.shape[axis]
+    def _length(self, what: str) -> int:
+        if not self.ndim:
+            raise trace_error(what, "a scalar has none")
+        extent = self.spec.shape[0]
         if extent is None:
             raise trace_error(
-                "the length of a tensor",
-                f"extent {axis} of {self.spec} is unknown while the function is traced; "
-                f"{_SHAPE_HINT}",
+                what,
+                f"extent 0 of {self.spec} is not known while the function is traced; shape[0] "
+                "can be computed with, and numpy's functions take all elements at once",
             )
         return extent
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A tensor as shape rules see it: what is known of it. An extent of None is unknown."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> Shape:
+        """The extents."""
+        return self.tensor.spec.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.tensor.spec.shape)
 
 
 @cache

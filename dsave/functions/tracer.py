@@ -8,7 +8,9 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+from numpy import asarray  # itself, also while a trace looks at numpy's arguments
 
+from dsave.functions.dispatch import all_arguments_asked, tensor_in
 from dsave.functions.graph import (
     CONST,
     PLACEHOLDER,
@@ -20,12 +22,14 @@ from dsave.functions.graph import (
     FunctionGraph,
     Node,
     Output,
+    Shape,
     TensorSpec,
 )
+from dsave.functions.number import Extent, Number
 from dsave.functions.op import Arg, Op
 from dsave.functions.stack import trace_error, user_stack
 from dsave.functions.structure import mapped
-from dsave.functions.tensor import Face, Tensor
+from dsave.functions.tensor import Face, Known, Tensor
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import reading, value_of
 from dsave.model.variable import Variable
@@ -49,7 +53,10 @@ def current_trace() -> "Trace | None":
 
 
 class Trace:
-    """A function's graph in the making. `faces` are what numpy's functions do to tensors."""
+    """A function's graph in the making.
+
+    `faces` are what numpy's functions do to tensors. `recorded_shapes` are vectors of extents.
+    """
 
     def __init__(self, faces: Mapping[Callable[..., Any], Face]) -> None:
         self.faces = faces
@@ -58,6 +65,8 @@ class Trace:
         self._uses: dict[str, int] = {}
         self._captures: dict[Capture, Tensor] = {}
         self._constants: dict[object, Output] = {}
+        self._shapes: dict[Output, tuple[int | Extent, ...]] = {}
+        self.recorded_shapes: dict[Output, Tensor] = {}
         # These calls do not return while the function is traced, so they are walked once.
         self._caller = sys._getframe(1)
         self._callers = user_stack()
@@ -67,7 +76,7 @@ class Trace:
         """Run user code in this trace: its variables are read as tensors."""
         token = _tracing.set(self)
         try:
-            with reading(self.read):
+            with reading(self.read), all_arguments_asked():
                 yield
         finally:
             _tracing.reset(token)
@@ -95,6 +104,21 @@ class Trace:
             )
             self._captures[variable] = tensor
         return tensor
+
+    def shape_of(self, tensor: Tensor) -> tuple[int | Extent, ...]:
+        """The extents of a tensor; those that are unknown are always the same objects."""
+        if tensor.output not in self._shapes:
+            self._shapes[tensor.output] = tuple(
+                Extent(tensor, axis) if extent is None else extent
+                for axis, extent in enumerate(tensor.spec.shape)
+            )
+        return self._shapes[tensor.output]
+
+    def constant(self, array: Array) -> Tensor:
+        """A tensor of these elements."""
+        return Tensor(
+            self, self._constant(array), TensorSpec(array.shape, dtype_of(array.dtype))
+        )
 
     def output_of(self, value: Value) -> Output:
         """The tensor's place in the graph; an array becomes a constant of it."""
@@ -148,7 +172,7 @@ class Trace:
                 return None
             value = operand(result)
             outputs.append(self.output_of(value))
-            return TensorSpec(value.shape, spec_dtype(value))
+            return described(value)
 
         structure = mapped(output, results)
         return FunctionGraph(
@@ -196,9 +220,14 @@ def operand(value: Any) -> Value:
         TraceError: it is no tensor.
     """
     value = value_of(value)
+    if isinstance(value, Number):
+        # No longer weak: as numpy makes arrays of Python numbers.
+        return Tensor(value.trace, value.output, value.spec)
     if isinstance(value, Tensor):
         return value
-    array = np.asarray(value)
+    if isinstance(value, list | tuple) and tensor_in(value) is not None:
+        return np.stack([operand(item) for item in value])
+    array = asarray(value)
     if array.dtype.kind == "U":
         array = np.char.encode(array, "utf-8")
     if array.dtype.kind == "S":
@@ -214,13 +243,22 @@ def _text(array: Array) -> Array:
         if item is None:
             raise trace_error(
                 "an operand",
-                "None is no tensor; if it is an unknown extent of a shape, "
-                "dsave.ops.shape(x)[axis] gives it as a tensor",
+                "None is no tensor",
             )
         if not isinstance(item, str | bytes):
             raise trace_error("an operand", f"a {type(item).__name__} is no tensor")
     made = [item.encode() if isinstance(item, str) else item for item in array.flat]
     return np.array(made, object).reshape(array.shape)
+
+
+def known_shape(value: Value) -> Shape:
+    """The extents of a tensor or an array; None is unknown."""
+    return value.spec.shape if isinstance(value, Tensor) else value.shape
+
+
+def described(value: Value) -> TensorSpec:
+    """Shape and dtype of a tensor or an array."""
+    return TensorSpec(known_shape(value), spec_dtype(value))
 
 
 def spec_dtype(value: Value) -> DType:
@@ -242,7 +280,8 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
     traces = [value.trace for value in flat if isinstance(value, Tensor)]
     outputs: Sequence[Value]
     if traces:
-        shapes = op.shape(attrs, *flat)
+        known = (Known(value) if isinstance(value, Tensor) else value for value in flat)
+        shapes = op.shape(attrs, *known)
         specs = [
             TensorSpec(shape, dtype)
             for shape, dtype in zip(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.number import Number
 from dsave.functions.op import Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.rules import same
@@ -47,19 +48,23 @@ def kind_of(value: Any) -> Any:
     """The dtype of a value, or the type of a Python number, which takes on that of others."""
     if type(value) in {int, float, complex}:
         return type(value)
+    if isinstance(value, Number):
+        return value.kind
     return value.dtype if isinstance(value, Tensor) else operand(value).dtype
 
 
 @cache
 def _loop_dtypes(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> "tuple[np.dtype[Any], ...]":
+    if all(isinstance(kind, type) for kind in kinds):
+        kinds = tuple(map(np.dtype, kinds))  # or some ufuncs would take them for objects
     return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
 
 
 def common_dtype(*values: Any) -> "np.dtype[Any]":
     """The dtype that holds all of these values, as numpy has it."""
-    weak = [v for v in values if type(v) in {int, float, complex}]
-    strong = [kind_of(v) for v in values if type(v) not in {int, float, complex}]
-    return np.result_type(*strong, *weak)
+    kinds = map(kind_of, values)
+    # What is not a dtype is the type of a Python number, of which its zero speaks.
+    return np.result_type(*(kind() if isinstance(kind, type) else kind for kind in kinds))
 
 
 OPS: tuple[Op, ...] = (_CAST,)

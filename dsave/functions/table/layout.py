@@ -10,27 +10,29 @@ import numpy as np
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
-from dsave.functions.table.casts import cast
+from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.rules import (
     ints,
     normal_axes,
     normal_axis,
     same,
 )
-from dsave.functions.table.shapes import extents, extents_of, shape, shape_operand
-from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.table.shapes import extents, extents_of, shape, shape_operand, vector
+from dsave.functions.tensor import Face, Known, Tensor
+from dsave.functions.tracer import Value, apply, current_trace, known_shape, operand
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
 _INT64 = dtype_of("int64")
 
 
-def _scaled(extent: int | None, times: int) -> int | None:
-    return None if extent is None else extent * times
+def _scaled(extent: int | None, times: int | None) -> int | None:
+    return None if extent is None or times is None else extent * times
 
 
-def _padded(_: AnyAttrs, x: Value, pads: Array, *_value: Value) -> Shape:
+def _padded(_: AnyAttrs, x: Value, pads: Known | Array, *_value: Value) -> Shape:
+    if isinstance(pads, Known):
+        return (None,) * x.ndim
     return tuple(
         None if extent is None else extent + int(before) + int(after)
         for extent, (before, after) in zip(x.shape, pads, strict=True)
@@ -41,7 +43,7 @@ _MODES: dict[bytes, Any] = {b"REFLECT": "reflect", b"SYMMETRIC": "symmetric"}
 
 _TILE = op(
     "Tile(input: T, multiples: Tmultiples) -> output: T",
-    shape=lambda _, x, times: tuple(map(_scaled, x.shape, times.tolist())),
+    shape=lambda _, x, times: tuple(map(_scaled, x.shape, extents(times))),
     kernel=lambda _, x, times: np.tile(x, times),
     Tmultiples=_INT32,
 )
@@ -182,24 +184,24 @@ def _split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Any]:
 
 
 def _tile(A: Any, reps: Any) -> Any:  # noqa: N803 - numpy's name
-    times = [int(n) for n in (reps if np.iterable(reps) else (reps,))]
+    times = list(reps) if np.iterable(reps) else [reps]
     x = operand(A)
     missing = len(times) - x.ndim
     if missing > 0:
         x = np.expand_dims(x, tuple(range(missing)))
-    return apply(_TILE, x, ints([1] * max(0, -missing) + times))
+    return apply(_TILE, x, vector([1] * max(0, -missing) + times))
 
 
 def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     a = operand(a)
     if axis is None:
         a, axis = np.ravel(a), 0
-    if np.ndim(repeats) or isinstance(repeats, Tensor):
+    if np.ndim(repeats):
         raise trace_error("numpy.repeat", "the number of repeats is one int for all elements")
     place = normal_axis(axis, a.ndim, "numpy.repeat")
-    times = [1] * (a.ndim + 1)
-    times[place + 1] = int(repeats)
-    wide = apply(_TILE, np.expand_dims(a, place + 1), ints(times))
+    times: list[Any] = [1] * (a.ndim + 1)
+    times[place + 1] = repeats
+    wide = apply(_TILE, np.expand_dims(a, place + 1), vector(times))
     wanted = extents_of(a)
     wanted[place] = -1
     return np.reshape(wide, wanted)
@@ -209,7 +211,8 @@ def _pad(
     array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0
 ) -> Any:
     x = operand(array)
-    pads = ints(np.broadcast_to(pad_width, (x.ndim, 2)))
+    widths: Any = np.broadcast_to(operand(pad_width), (x.ndim, 2))
+    pads = widths if isinstance(widths, Tensor) else ints(widths)
     if mode == "constant":
         if np.ndim(constant_values):
             raise trace_error("numpy.pad", "constant_values is one number for all edges")
@@ -239,7 +242,7 @@ def _triangle(function: Callable[..., Any], m: Any, k: int = 0) -> Any:
     if (k if lower else -k) >= 0:
         bounds = (-1, k) if lower else (-k, -1)
         return apply(_BAND, m, *(np.array(bound, np.int64) for bound in bounds))
-    if None in m.shape[-2:]:
+    if None in known_shape(m)[-2:]:
         name = f"numpy.{function.__name__}"
         raise trace_error(name, f"with k={k} the shape of the matrices must be known")
     kept = function(np.ones(m.shape[-2:], bool), k)
@@ -265,9 +268,35 @@ def _like(same_shape: Op | None, a: Any, value: Any, dtype: Any, wanted: Any) ->
         return apply(same_shape, a)
     dims = shape(a) if wanted is None else shape_operand(wanted)
     filled = cast(value, dtype)
-    if isinstance(dims, np.ndarray) and isinstance(filled, np.ndarray):
-        return np.full(dims, filled, dtype.numpy)
-    return apply(_FILL, dims, filled)
+    if isinstance(dims, Tensor) or isinstance(filled, Tensor):
+        return apply(_FILL, dims, filled)
+    return np.full(dims, filled, dtype.numpy)
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Any:
+    del order
+    filled = operand(fill_value) if dtype is None else cast(fill_value, dtype)
+    return apply(_FILL, shape_operand(shape), filled)
+
+
+def _of(value: int) -> Face:
+    def face(shape: Any, dtype: Any = float, order: str = "C") -> Any:
+        return _full(shape, value, float if dtype is None else dtype, order)
+
+    return face
+
+
+def _arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Any:
+    first, last = (0, start) if stop is None else (start, stop)
+    wanted = common_dtype(first, last, step) if dtype is None else dtype
+    return apply(_RANGE, *(cast(value, wanted) for value in (first, last, step)))
+
+
+def _asarray(a: Any, dtype: Any = None, *, copy: object = None) -> Any:
+    del copy
+    value = operand(a) if dtype is None else cast(a, dtype)
+    trace = current_trace()
+    return value if isinstance(value, Tensor) or trace is None else trace.constant(value)
 
 
 OPS: tuple[Op, ...] = (
@@ -289,6 +318,13 @@ FACES: dict[Callable[..., Any], Face] = {
     np.roll: _roll,
     np.tril: partial(_triangle, np.tril),
     np.triu: partial(_triangle, np.triu),
+    np.zeros: _of(0),
+    np.empty: _of(0),
+    np.ones: _of(1),
+    np.full: _full,
+    np.arange: _arange,
+    np.asarray: _asarray,
+    np.array: _asarray,
     np.zeros_like: _zeros_like,
     np.ones_like: _ones_like,
     np.full_like: _full_like,

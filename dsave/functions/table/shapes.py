@@ -1,65 +1,95 @@
 """Ops that change a tensor's shape, and put tensors together."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dsave.functions.graph import CONST, Array, Shape
+from dsave.functions.graph import CONST, Array, Output, Shape
+from dsave.functions.number import Extent, Number
 from dsave.functions.op import AnyAttrs, Op, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.rules import broadcast, ints, normal_axes, normal_axis
-from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.tensor import Face, Known, Tensor
+from dsave.functions.tracer import Trace, Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
+_INT64 = dtype_of("int64")
 
 
-def extents(value: Value) -> list[int | None]:
-    """What is known of the elements of a vector of extents."""
-    if not isinstance(value, Tensor):
+def extents(value: Known | Array) -> list[int | None]:
+    """What is known of the elements of a vector of integers."""
+    if not isinstance(value, Known):
         return [int(extent) for extent in value]
-    node = value.trace.nodes[value.output.node]
+    tensor = value.tensor
+    count = value.shape[0]
+    if count is None:
+        raise trace_error("a shape", "its number of axes must be known when it is traced")
+    return _elements(tensor.trace, tensor.output, count)
+
+
+def _elements(trace: Trace, output: Output, count: int) -> list[int | None]:
+    node = trace.nodes[output.node]
+    sources = [trace.nodes[source.node] for source in node.inputs]
+    if node.op == CONST:
+        value = node.attrs["value"]
+        assert isinstance(value, np.ndarray)
+        return [int(element) for element in value]
     if node.op == "Shape":
-        source = node.inputs[0]
-        return list(value.trace.nodes[source.node].outputs[source.index].shape)
+        return list(sources[0].outputs[node.inputs[0].index].shape)
     if node.op == "Cast":
-        source = node.inputs[0]
-        spec = value.trace.nodes[source.node].outputs[source.index]
-        return extents(Tensor(value.trace, source, spec))
+        return _elements(trace, node.inputs[0], count)
     if node.op == "Pack":
-        sources = [value.trace.nodes[source.node] for source in node.inputs]
         return [
             int(source.attrs["value"].item()) if source.op == CONST else None  # type: ignore[union-attr]
             for source in sources
         ]
-    count = value.shape[0]
-    if count is None:
-        raise trace_error("a shape", "its number of axes must be known when it is traced")
     return [None] * count
+
+
+def vector(values: Sequence[Any]) -> Value:
+    """Integers, some of them tensors perhaps, in a row: of int32, or int64 if some need it."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        return ints([_index(value) for value in values])
+    for tensor in tensors:
+        if tensor.ndim or tensor.dtype.kind not in "iu":
+            raise trace_error("a shape", f"an extent is an integer, got {tensor.spec}")
+    numbers = ints([_index(value) for value in values if not isinstance(value, Tensor)])
+    wide = numbers.itemsize > 4 or not all(
+        isinstance(tensor, Extent) or np.can_cast(tensor.dtype, np.int32) for tensor in tensors
+    )
+    return np.stack([_integer(value, wide) for value in values])
+
+
+def _integer(value: Any, wide: bool) -> Value:
+    if isinstance(value, Extent) and not wide:
+        return value.int32
+    return cast(
+        value if isinstance(value, Tensor) else _index(value), _INT64 if wide else _INT32
+    )
+
+
+def _index(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise trace_error("a shape", f"an extent is an integer, got {value!r}") from None
 
 
 def shape_operand(shape: Any) -> Value:
     """A vector of extents: a constant, or with tensors among them one that is put together."""
-    if isinstance(shape, Tensor):
+    if isinstance(shape, Tensor) and not isinstance(shape, Number):
         return shape if shape.ndim else np.expand_dims(shape, 0)
     given = list(shape) if np.iterable(shape) else [shape]
-    if not any(isinstance(extent, Tensor) for extent in given):
-        for extent in given:
-            if extent is None:
-                raise trace_error(
-                    "a shape",
-                    f"an extent of {tuple(given)} is unknown; dsave.ops.shape(x)[axis] gives "
-                    "it as a tensor",
-                )
-        return ints(given)
-    return np.stack([cast(extent, _INT32) for extent in given])
+    return vector(given)
 
 
-def _reshaped(_: AnyAttrs, x: Value, shape: Value) -> Shape:
+def _reshaped(_: AnyAttrs, x: Value, shape: Known | Array) -> Shape:
     wanted = extents(shape)
     known = all(n is not None for n in x.shape)
     rest = math.prod(n for n in wanted if n is not None and n >= 0)
@@ -174,10 +204,31 @@ _BROADCAST_TO = op(
 def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
     if order != "C":
         raise trace_error("numpy.reshape", f"order is 'C', got {order!r}")
-    if isinstance(shape, tuple | list) and sum(extent is None for extent in shape) == 1:
-        # One extent that is taken from an unknown one: what remains.
-        shape = [-1 if extent is None else extent for extent in shape]
-    return apply(_RESHAPE, operand(a), shape_operand(shape))
+    a = operand(a)
+    return apply(_RESHAPE, a, shape_operand(_without_own_extent(a, shape)))
+
+
+def _without_own_extent(a: Value, shape: Any) -> Any:
+    """The shape with -1 for the one unknown extent of `a`, where all else is known to fit.
+
+    So it can be a constant, and `x.reshape(x.shape[0], -1)` has a known last extent.
+    """
+    given = list(shape) if np.iterable(shape) else [shape]
+    mine = [n for n in known_shape(a) if n is not None]
+    own = [n for n in given if isinstance(n, Extent) and n.of(a)]
+    others = [n for n in given if not isinstance(n, Tensor)]
+    if len(mine) != a.ndim - 1 or len(own) != 1 or len(others) != len(given) - 1:
+        return shape
+    size, known = math.prod(mine), math.prod(n for n in others if n != -1)
+    if others.count(-1) == 1 and known and size % known == 0:
+        rest = size // known
+    elif -1 not in others and size == known:
+        rest = -1  # of which there is none
+    else:
+        raise trace_error(
+            "numpy.reshape", f"elements of shape {known_shape(a)} do not fit in {tuple(given)}"
+        )
+    return [-1 if n is own[0] else rest if n == -1 else n for n in given]
 
 
 def _ravel(a: Any, order: str = "C") -> Any:
@@ -203,14 +254,16 @@ def _expand_dims(a: Any, axis: Any) -> Any:
 def _squeeze(a: Any, axis: Any = None) -> Any:
     a = operand(a)
     if axis is None:
-        axes = tuple(place for place, n in enumerate(a.shape) if n == 1)
-        if None in a.shape:
-            raise trace_error("numpy.squeeze", f"name the axes: {a.shape} is not all known")
+        axes = tuple(place for place, n in enumerate(known_shape(a)) if n == 1)
+        if None in known_shape(a):
+            raise trace_error(
+                "numpy.squeeze", f"name the axes: {known_shape(a)} is not all known"
+            )
     else:
         axes = normal_axes(axis, a.ndim, "numpy.squeeze")
     for place in axes:
-        if a.shape[place] not in {1, None}:
-            raise trace_error("numpy.squeeze", f"axis {place} of {a.shape} is not 1")
+        if known_shape(a)[place] not in {1, None}:
+            raise trace_error("numpy.squeeze", f"axis {place} of {known_shape(a)} is not 1")
     # No axes would be all that are 1 to TensorFlow.
     return apply(_SQUEEZE, a, squeeze_dims=list(axes)) if axes else a
 
@@ -241,18 +294,21 @@ def _broadcast_to(array: Any, shape: Any) -> Any:
 def shape(x: Any) -> Value:
     """The extents of a tensor, int32: an array if all are known, else a tensor."""
     x = operand(x)
-    if None not in x.shape:
-        return ints(x.shape)
-    result: Value = apply(_SHAPE, x)
-    return result
+    if not isinstance(x, Tensor) or None not in known_shape(x):
+        return ints(known_shape(x))
+    recorded = x.trace.recorded_shapes
+    if x.output not in recorded:
+        recorded[x.output] = apply(_SHAPE, x)
+    return recorded[x.output]
+
+
+def _extent(x: Tensor, axis: int) -> Any:
+    return shape(x)[axis]
 
 
 def extents_of(x: Value) -> list[Any]:
-    """The extents of a tensor: ints, and tensors where they are unknown."""
-    if None not in x.shape:
-        return list(x.shape)
-    whole = shape(x)
-    return [whole[axis] if extent is None else extent for axis, extent in enumerate(x.shape)]
+    """The extents of a tensor: ints, and tensors of int32 where they are unknown."""
+    return [n.int32 if isinstance(n, Extent) else n for n in x.shape]
 
 
 def element_count(x: Value, axes: Sequence[int]) -> Any:
@@ -273,6 +329,7 @@ OPS: tuple[Op, ...] = (
 )
 
 FACES: dict[Callable[..., Any], Face] = {
+    Extent: _extent,
     np.reshape: _reshape,
     np.ravel: _ravel,
     np.transpose: _transpose,
