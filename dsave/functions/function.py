@@ -22,7 +22,7 @@ from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
 from dsave.functions.tracer import Trace, current_trace
-from dsave.model.readable import reading_eagerly, value_of
+from dsave.model.readable import reading_eagerly, value_of, values_in
 from dsave.model.trackable import METHOD_SLOT, Module
 
 
@@ -147,7 +147,7 @@ class Function:
         if self.input_signature is not None:
             args, kwargs = self._fitted(args, kwargs, fitting_value)
         with reading_eagerly():
-            return self._call(*args, **kwargs)
+            return values_in(self._call(*args, **kwargs))
 
     def get_concrete_function(self, *args: object, **kwargs: object) -> ConcreteFunction:
         """The function traced for these TensorSpecs, or for arrays like these.

@@ -35,6 +35,11 @@ class DType:
     variable: bool
 
     @property
+    def dtype(self) -> np.dtype:
+        """The numpy dtype, by which numpy takes this for a dtype."""
+        return self.numpy
+
+    @property
     def is_string(self) -> bool:
         """Whether elements are byte strings of any length."""
         return self.itemsize == 0

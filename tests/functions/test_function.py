@@ -16,7 +16,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from dsave import Module, TensorSpec, function
+from dsave import Asset, Module, TensorSpec, function
 from dsave.errors import ModelError, OptionTypeError, TraceError
 from dsave.functions.function import Function, functions_of
 from dsave.functions.run import run_graph
@@ -206,6 +206,47 @@ def test_called_the_code_runs_and_its_graph_gives_the_same():
     assert ran.tolist() == found.tolist() == [[1, 20], [3, 40]]
     assert isinstance(ran, np.ndarray)
     assert model.serve.concrete_functions == (model.serve.get_concrete_function(),)
+
+
+def test_called_a_function_returns_values_as_its_graph_does():
+    model = Model()
+    model.vocabulary = Asset("/tmp/words")
+    code = function(
+        lambda: [
+            model.w,
+            {"w": (model.w.components[0], None)},
+            Pair(model.w, model.vocabulary),
+        ],
+        input_signature=[],
+    )
+    values = {model.w: WEIGHTS, model.w.components[0]: ROWS, model.vocabulary: b"words"}
+    with reading(values.__getitem__):
+        for found in (code(), code.get_concrete_function()()):
+            assert found[0].tolist() == WEIGHTS.tolist()
+            assert (found[1]["w"][0].tolist(), found[1]["w"][1]) == (ROWS.tolist(), None)
+            assert isinstance(found[2], Pair)
+            assert found[2].second == b"words"
+
+
+def test_a_function_may_ask_what_variables_are_when_it_runs():
+    model = Model()
+    code = function(lambda x: x * 2 if model.w[0, 0] == 1 else x, input_signature=[X])
+    with reading(read_weights):
+        assert code(ROWS).tolist() == (ROWS * 2).tolist()
+        found = function(lambda: (model.w == 10, len(model.w)), input_signature=[])()
+    assert found[0].tolist() == (WEIGHTS == 10).tolist()
+    assert found[1] == 2
+
+
+def test_arrays_take_the_dtypes_of_variables():
+    model = Model()
+    code = function(
+        lambda x: x.astype(model.w.dtype) + np.zeros(2, model.w.dtype),
+        input_signature=[TensorSpec([2], "int32")],
+    )
+    found = code([1, 2]), code.get_concrete_function()([1, 2])
+    assert [(each.dtype.name, each.tolist()) for each in found] == [("float32", [1, 2])] * 2
+    assert model.w.dtype == np.dtype("float32")
 
 
 def test_a_call_does_not_trace():

@@ -162,6 +162,28 @@ def test_a_variable_is_read_once_and_a_component_is_not_its_variable():
     assert ops_of(lambda x: x @ ops.read(w)).count("ReadVariableOp") == 1
 
 
+def test_comparisons_and_methods_of_variables_are_those_of_their_values():
+    w = weights()
+    graph = graph_of(
+        lambda x: [
+            np.where(w == 3, x[0, 0], 0),
+            np.where(w.components[0] != 3, x[0, 0], 0),
+            w.flatten().dot(np.ones(8, np.float32)),
+            w.std(),
+            w.squeeze().clip(1, 2).mT,
+            x.astype(w.dtype) + np.zeros(4, w.dtype),
+        ]
+    )
+    value = np.array([[3, 1], [0, 3], [1, 1], [2, 3]], np.float32)
+    found = run_graph(graph, [np.full((1, 4), 5, np.float32)], lambda _: value)
+    assert found[0].tolist() == np.where(value == 3, 5, 0).tolist()
+    assert found[1].tolist() == np.where(value != 3, 5, 0).tolist()
+    assert found[2] == value.sum()
+    np.testing.assert_allclose(found[3], value.std(), rtol=1e-6)
+    assert found[4].tolist() == value.clip(1, 2).T.tolist()
+    assert found[5].dtype == np.float32
+
+
 def test_equal_constants_are_one_node():
     table = np.arange(4, dtype=np.float32)
     assert ops_of(lambda x: (x + table) * table + table.copy()).count("Const") == 1
@@ -266,6 +288,18 @@ def sets_an_array(x):
 
 def branches(x):
     return 1 if x.sum() > 0 else 2
+
+
+def branches_on_a_variable(x):
+    return x * 2 if weights() else x
+
+
+def branches_on_an_equality(x):
+    return x * 2 if weights() == 3 else x
+
+
+def measures_a_scalar(x):
+    return len(x.sum())
 
 
 def loops(x):
@@ -397,6 +431,9 @@ def multiplies_bytes(x):
         (sums_out, r"numpy\.sum,.*in place \(out="),
         (sets_an_array, r"float of a tensor|conversion to an array"),
         (branches, r"condition on a tensor.*numpy\.where"),
+        (branches_on_a_variable, r"condition on a tensor.*numpy\.where"),
+        (branches_on_an_equality, r"condition on a tensor.*numpy\.where"),
+        (measures_a_scalar, r"length of a tensor.*a scalar has none"),
         (loops, r"loop over a tensor.*extent 0.*shape\[0\]"),
         (counts, r"an index or a size"),
         (measures, r"length of a tensor.*shape\[0\]"),
