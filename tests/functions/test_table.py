@@ -170,6 +170,7 @@ CASES = {
     "prod": (lambda x: [x.prod(), np.prod(x, 1)], ANY, [A], positive),
     "prod in its dtype": (lambda x: np.prod(x, 1, dtype=x.dtype), REAL, [A], positive),
     "mean": (lambda x: [x.mean(), np.mean(x, (0, 1)), x.mean(2)], ANY, [B], positive),
+    "mean in its dtype": (lambda x: np.mean(x, 1, dtype=x.dtype), FLOAT, [B], positive),
     "max": (lambda x: [x.max(), np.max(x, -1, keepdims=True)], [*REAL, "bool"], [B], normal),
     "min": (lambda x: [x.min(), np.min(x, 0)], [*REAL, "bool"], [B], normal),
     "all": (lambda x: [np.all(x, 0), x.any(-1), np.any(x)], ["bool", "int32"], [A], normal),
