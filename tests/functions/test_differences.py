@@ -1,7 +1,13 @@
 """Where TensorFlow's ops are not numpy's functions, the graph makes up for it.
 
 - means of half floats are added up in float32
+- integers divided by 0 are 0; of floats a quotient is rounded down as numpy rounds it
+- bits that are shifted out are gone, however far
+- a complex number is true unless it is 0
+- hypotenuses do not overflow
 """
+
+import re
 
 import ml_dtypes
 import numpy as np
@@ -40,3 +46,97 @@ def test_moments_of_many_half_floats_are_right(run_in_tensorflow, dtype):
     for found in (traced, run_in_tensorflow(function, [numbers])):
         assert all(np.asarray(each).dtype == half for each in found)
         np.testing.assert_allclose(np.asarray(found, np.float64), wanted, rtol=5e-3)
+
+
+def integers(dtype):
+    below = [-1, -7, np.iinfo(dtype).min] if dtype.startswith("i") else []
+    return np.array([0, 1, 2, 7, 9, np.iinfo(dtype).max, *below], dtype)
+
+
+INTS = {dtype: integers(dtype) for dtype in ("int8", "int32", "int64", "uint8", "uint64")}
+FLOATS = np.array(
+    [np.nan, np.inf, -np.inf, 0, -0.0, 1, -1, 2.5, -2.5, 0.1, 3, 7, -7, 1e30, -1e30, 1e-30]
+)
+
+
+def floats(dtype):
+    with np.errstate(over="ignore", under="ignore"):
+        return FLOATS.astype(getattr(ml_dtypes, dtype, dtype))
+
+
+def pairs(numbers):
+    """(arrays of all pairs of these numbers, their specs)."""
+    arrays = numbers[:, None], numbers[None, :]
+    return arrays, [TensorSpec([None, None], numbers.dtype)] * 2
+
+
+@pytest.mark.parametrize("dtype", INTS)
+def test_integers_divided_by_0_are_0(agree, dtype):
+    arrays, specs = pairs(INTS[dtype])
+    agree(
+        lambda x, y: [x // y, x % y, np.divmod(x, y), 7 // x, x // INTS[dtype]], specs, *arrays
+    )
+
+
+def test_a_divisor_that_is_known_and_not_0_takes_one_op(look):
+    spec = TensorSpec([None], "int32")
+    assert look.ops(lambda x: x // 2, spec) == ["Placeholder", "Const", "FloorDiv"]
+    assert look.ops(lambda x: x << 2, spec) == ["Placeholder", "Const", "LeftShift"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_quotients_of_floats_are_rounded_down_as_numpy_does(agree, dtype):
+    numbers = floats(dtype)
+    arrays, specs = pairs(numbers)
+    agree(lambda x, y: [x // y, x % y], specs, *arrays, within=1e-2 if "16" in dtype else 1e-6)
+
+
+def test_quotients_by_a_known_float_are_too(agree):
+    numbers = FLOATS.astype(np.float32)
+    agree(lambda x: [x // 0.1, x // -2.5, x // np.inf, 1 // x], [TensorSpec([None])], numbers)
+
+
+@pytest.mark.parametrize("dtype", INTS)
+def test_bits_that_are_shifted_out_are_gone(agree, dtype):
+    far = [0, 1, 6, 7, 8, 31, 32, 63, 64, 100, *([-1, -100] if dtype[0] == "i" else [])]
+    by = np.array(far, dtype)
+    specs = [TensorSpec([None, 1], dtype), TensorSpec([None], dtype)]
+    agree(lambda x, y: [x << y, x >> y, x << 40, x >> by], specs, INTS[dtype][:, None], by)
+
+
+def test_a_complex_number_is_true_unless_it_is_0(agree):
+    numbers = np.array([0, 1j, -1j, 2, np.nan, complex(0, np.nan)], np.complex64)
+    agree(
+        lambda x: [
+            x.astype(bool),
+            np.where(x, 1, 2),
+            np.logical_and(x, True),
+            np.logical_not(x),
+            np.any(x),
+            np.all(x[1:]),
+            np.count_nonzero(x),
+        ],
+        [TensorSpec([None], "complex64")],
+        numbers,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float16", "float32", "float64"])
+def test_hypotenuses_do_not_overflow(agree, dtype):
+    numbers = INTS[dtype] if dtype in INTS else floats(dtype)
+    arrays, specs = pairs(numbers)
+    agree(np.hypot, specs, *arrays, within=1e-3 if dtype in {"int8", "uint8"} else 1e-6)
+
+
+def test_hypotenuses_of_several_dtypes_have_the_dtype_of_numpys(agree):
+    x, y = np.array([3, 100], "int16"), np.array([4, 3], "float16")
+    agree(np.hypot, [TensorSpec([2], "int16"), TensorSpec([2], "float16")], x, y, within=1e-6)
+
+
+def hypotenuse_of_complex(x):
+    return np.hypot(x, 1)
+
+
+def test_hypotenuses_of_complex_numbers_are_refused(refused):
+    spec = TensorSpec([None], "complex64")
+    assert re.search(r"numpy\.hypot", refused(hypotenuse_of_complex, spec))

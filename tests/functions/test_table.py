@@ -430,6 +430,12 @@ CASES = {
         [()],
         positive,
     ),
+    "FloorDiv of floats": (
+        lambda x, y: ops.call("FloorDiv", [x, y]),
+        FLOAT,
+        [A, A],
+        positive,
+    ),
     "ArgMax of int32": (
         lambda x: ops.call("ArgMax", [x, np.int32(0)], {"output_type": np.int32}),
         ["float32"],

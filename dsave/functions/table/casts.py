@@ -6,19 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.graph import Array
 from dsave.functions.number import Number
-from dsave.functions.op import Op, op
+from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.rules import same
 from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import Value, apply, operand, spec_dtype
 from dsave.model.dtype import dtype_of
 
-_CAST = op(
-    "Cast(x: SrcT) -> y: DstT",
-    shape=same,
-    kernel=lambda attrs, x: x.astype(attrs["DstT"].numpy),
-)
+
+def _cast(attrs: AnyAttrs, x: Array) -> Array:
+    wanted = attrs["DstT"].numpy
+    # Of complex numbers TensorFlow takes the real part, also for a bool.
+    real = x.dtype.kind == "c" and wanted.kind != "c"
+    return (x.real if real else x).astype(wanted)
+
+
+_CAST = op("Cast(x: SrcT) -> y: DstT", shape=same, kernel=_cast)
 
 
 def cast(value: Any, dtype: object) -> Value:
@@ -30,6 +35,9 @@ def cast(value: Any, dtype: object) -> Value:
     if type(value) in {bool, int, float, complex}:
         return np.asarray(value, wanted.numpy)
     given: Value = operand(value)
+    if wanted.name == "bool" and given.dtype.kind == "c":
+        different: Any = np.not_equal(given, 0)
+        return different if isinstance(different, Tensor) else np.asarray(different)
     return given if spec_dtype(given) is wanted else apply(_CAST, given, DstT=wanted)
 
 

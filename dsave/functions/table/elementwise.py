@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.graph import Array
 from dsave.functions.op import Op, dtypes, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
@@ -18,9 +19,13 @@ from dsave.functions.table.rules import (
     broadcast_inputs,
     same,
 )
-from dsave.functions.tensor import Face
+from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import apply, operand
 from dsave.model.dtype import DType, dtype_of
+
+
+def _bits(dtype: "np.dtype[Any]") -> int:
+    return 8 * dtype.itemsize
 
 
 def _binary(
@@ -71,6 +76,24 @@ _CONJ = op(
 _IDENTITY = op("Identity(input: T) -> output: T", shape=same, kernel=plain(np.asarray))
 _WHOLE = dict.fromkeys("iub", _IDENTITY)
 _SQUARE = _unary("Square", np.square, NUMBERS)
+
+
+def _floored(x: Array, y: Array) -> Array:
+    """TensorFlow's quotients of floats are rounded down once they are computed."""
+    return np.floor_divide(x, y) if x.dtype.kind in "iu" else np.floor(np.true_divide(x, y))
+
+
+_FLOOR_DIV = _binary("FloorDiv", _floored, REALS)
+_FLOOR_MOD = _binary("FloorMod", np.remainder, REALS)
+
+
+def _clamped(shift: Callable[..., Any]) -> Callable[..., Any]:
+    """TensorFlow shifts by as many bits as there are but one at most, and by none at least."""
+    return lambda x, y: shift(x, np.clip(y, 0, _bits(x.dtype) - 1))
+
+
+_LEFT_SHIFT = _binary("LeftShift", _clamped(np.left_shift), INTEGERS)
+_RIGHT_SHIFT = _binary("RightShift", _clamped(np.right_shift), INTEGERS)
 _POW = _binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
 
 # numpy's function, the op, and the op for operands of another kind (`numpy.dtype.kind`).
@@ -79,8 +102,6 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.subtract, _binary("Sub", np.subtract, NUMBERS), {}),
     (np.multiply, _binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
     (np.true_divide, _binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
-    (np.floor_divide, _binary("FloorDiv", np.floor_divide, REALS), {}),
-    (np.remainder, _binary("FloorMod", np.remainder, REALS), {}),
     (np.power, _POW, {}),
     (np.float_power, _POW, {}),
     (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
@@ -99,8 +120,6 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.bitwise_or, _binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
     (np.bitwise_xor, _binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": _NOT_EQUAL}),
     (np.invert, _unary("Invert", np.invert, INTEGERS), {"b": _NOT}),
-    (np.left_shift, _binary("LeftShift", np.left_shift, INTEGERS), {}),
-    (np.right_shift, _binary("RightShift", np.right_shift, INTEGERS), {}),
     (np.positive, _IDENTITY, {}),
     (np.negative, _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES), {}),
     (np.absolute, _ABS, {"c": _COMPLEX_ABS, "u": _IDENTITY, "b": _IDENTITY}),
@@ -213,12 +232,76 @@ def _trunc(x: Any) -> Any:
     return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
 
 
+def _converted(ufunc: np.ufunc, *inputs: Any) -> list[Any]:
+    """The inputs in the dtypes that numpy's ufunc computes in."""
+    return list(map(cast, inputs, loop_dtypes(ufunc, inputs)))
+
+
 def _hypot(x1: Any, x2: Any) -> Any:
-    return np.sqrt(np.square(x1) + np.square(x2))
+    x, y = _converted(np.hypot, x1, x2)
+    if x.dtype.itemsize < 4:
+        return cast(_hypot(cast(x, np.float32), cast(y, np.float32)), x.dtype)
+    x, y = np.abs(x), np.abs(y)
+    larger = np.maximum(x, y)
+    # Squares of large numbers would overflow, so the larger is taken out of the root.
+    ratio = np.minimum(x, y) / np.where(larger == 0, 1, larger)
+    root = larger * np.sqrt(1 + np.square(ratio))
+    return np.where(np.isinf(x) | np.isinf(y), np.inf, root)
+
+
+def _floor_divide(x1: Any, x2: Any) -> Any:
+    x, y = _converted(np.floor_divide, x1, x2)
+    if x.dtype.kind in "iu":
+        return _unless_by_zero(_FLOOR_DIV, x, y)
+    if x.dtype.itemsize < 4:
+        return cast(_floor_divide(cast(x, np.float32), cast(y, np.float32)), x.dtype)
+    # TensorFlow rounds x / y down, of which 1 / 0.1 is 10; numpy leaves out what remains.
+    rest = apply(_FLOOR_MOD, x, y)
+    quotient = np.rint((x - rest) / y)
+    if not isinstance(y, Tensor) and (np.isfinite(y) & (y != 0)).all():
+        return quotient
+    return np.where(y == 0, x / y, np.where(np.isinf(rest), -1, quotient))
+
+
+def _remainder(x1: Any, x2: Any) -> Any:
+    x, y = _converted(np.remainder, x1, x2)
+    return (
+        _unless_by_zero(_FLOOR_MOD, x, y) if x.dtype.kind in "iu" else apply(_FLOOR_MOD, x, y)
+    )
+
+
+def _unless_by_zero(op: Op, x: Any, y: Any) -> Any:
+    """Of integers, and 0 where they are divided by 0, which TensorFlow refuses."""
+    if not isinstance(y, Tensor) and y.all():
+        return apply(op, x, y)
+    by_zero = y == 0
+    return np.where(by_zero, 0, apply(op, x, np.asarray(np.where(by_zero, 1, y))))
+
+
+def _shift(ufunc: np.ufunc, op: Op) -> Face:
+    def face(x1: Any, x2: Any) -> Any:
+        x, y = _converted(ufunc, x1, x2)
+        within = y < _bits(y.dtype)
+        if y.dtype.kind == "i":
+            within = within & (y >= 0)
+        shifted = apply(op, x, y)
+        if not isinstance(y, Tensor) and np.all(within):
+            return shifted
+        # Beyond them numpy has what is left when all bits are shifted out.
+        left: Any = 0
+        if op is _RIGHT_SHIFT and x.dtype.kind == "i":
+            left = np.where(x < 0, cast(-1, x.dtype), cast(0, x.dtype))
+        return np.where(within, shifted, left)
+
+    return face
 
 
 OPS: tuple[Op, ...] = (
     *dict.fromkeys(op for _, op, _ in _UFUNCS),
+    _FLOOR_DIV,
+    _FLOOR_MOD,
+    _LEFT_SHIFT,
+    _RIGHT_SHIFT,
     _COMPLEX_ABS,
     _REAL,
     _IMAG,
@@ -228,6 +311,10 @@ OPS: tuple[Op, ...] = (
 
 FACES: dict[Callable[..., Any], Face] = {
     **{ufunc: _ufunc(ufunc, op, by_kind) for ufunc, op, by_kind in _UFUNCS},
+    np.floor_divide: _floor_divide,
+    np.remainder: _remainder,
+    np.left_shift: _shift(np.left_shift, _LEFT_SHIFT),
+    np.right_shift: _shift(np.right_shift, _RIGHT_SHIFT),
     np.where: _where,
     np.clip: _clip,
     np.round: _round,
@@ -243,6 +330,6 @@ FACES: dict[Callable[..., Any], Face] = {
     np.logical_xor: _logical_xor,
     np.trunc: _trunc,
     np.hypot: _hypot,
-    np.divmod: lambda x1, x2: (x1 // x2, x1 % x2),
+    np.divmod: lambda x1, x2: (np.floor_divide(x1, x2), np.remainder(x1, x2)),
     np.copy: lambda a: a,
 }
