@@ -5,6 +5,7 @@
 - bits that are shifted out are gone, however far
 - a complex number is true unless it is 0
 - hypotenuses do not overflow
+- einsum stretches axes of 1, and refuses what numpy's refuses
 """
 
 import re
@@ -13,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import dsave
 from dsave import TensorSpec
 
 pytestmark = pytest.mark.tf
@@ -32,8 +34,6 @@ def test_means_of_float16_are_added_up_in_float32(agree, count):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_moments_of_many_half_floats_are_right(run_in_tensorflow, dtype):
-    import dsave
-
     half = np.dtype(getattr(ml_dtypes, dtype, dtype))
     numbers = (np.random.default_rng(0).random(100_000) * 2 + 0.5).astype(half)
     exact = numbers.astype(np.float64)
@@ -140,3 +140,48 @@ def hypotenuse_of_complex(x):
 def test_hypotenuses_of_complex_numbers_are_refused(refused):
     spec = TensorSpec([None], "complex64")
     assert re.search(r"numpy\.hypot", refused(hypotenuse_of_complex, spec))
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "shapes"),
+    [
+        ("ij,jk->ik", [(3, 1), (4, 5)]),
+        ("ij,jk->ik", [(3, 4), (1, 5)]),
+        ("ij,ij->ij", [(3, 1), (1, 4)]),
+        ("i,ij->ij", [(1,), (3, 4)]),
+        ("ij,jk,kl->il", [(3, 1), (4, 1), (5, 2)]),
+        ("ii,ij->j", [(1, 1), (3, 4)]),
+        ("...ij,...jk->...ik", [(2, 3, 1), (1, 4, 5)]),
+        ("b...i,bi->...i", [(1, 3, 4), (2, 4)]),
+        ("i,i", [(1,), (3,)]),
+        ("ij,jk", [(1, 1), (1, 1)]),
+    ],
+)
+@pytest.mark.parametrize("unknown", [False, True], ids=["known", "unknown"])
+def test_einsum_stretches_axes_of_1(agree, subscripts, shapes, unknown):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape) for shape in shapes]
+    # Whether an axis is 1 must be known, what it is stretched to need not be.
+    specs = [
+        TensorSpec([None if unknown and n != 1 else n for n in shape], "float64")
+        for shape in shapes
+    ]
+    agree(lambda *given: np.einsum(subscripts, *given), specs, *arrays, within=1e-12)
+
+
+MATRIX = TensorSpec([3, 4])
+
+
+@pytest.mark.parametrize(
+    "subscripts", ["ij->ii", "ij->k", "ij->jk", "i->i", "ijk->i", "i$->i", "ij,jk->ik", "ii->i"]
+)
+def test_einsum_refuses_what_numpys_refuses(subscripts):
+    with pytest.raises(ValueError):  # noqa: PT011 - numpy has many
+        np.einsum(subscripts, np.ones((3, 4)))
+    with pytest.raises(dsave.TraceError, match=r"^numpy\.einsum, at .*test_differences"):
+        dsave.function(lambda x: np.einsum(subscripts, x)).get_concrete_function(MATRIX)
+
+
+def test_extents_of_one_label_that_differ_are_refused():
+    with pytest.raises(dsave.TraceError, match="'j' is of 4 and of 3"):
+        dsave.function(lambda x: np.einsum("ij,jk->ik", x, x)).get_concrete_function(MATRIX)
