@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, overload
 
+import numpy as np
+
 from dsave.errors import OptionTypeError, TraceError
 from dsave.functions.arguments import (
     Args,
@@ -165,7 +167,7 @@ class Function:
         elif args or kwargs:
             specs = self._fitted(args, kwargs, fitting_spec)
         else:
-            specs = self._bound(self.input_signature, {})
+            specs = self.wanted()
         key = key_of(specs)
         if key not in self._concrete:
             self._concrete[key] = ConcreteFunction(self._traced(*specs))
@@ -183,8 +185,18 @@ class Function:
         if self.input_signature is None:
             wanted = [each.structured_input_signature for each in self.concrete_functions]
         else:
-            wanted = [self._bound(self.input_signature, {})]
+            wanted = [self.wanted()]
         return tuple(ConcreteFunction(self._traced(*specs)) for specs in wanted)
+
+    def wanted(self) -> Any:
+        """(positional, by keyword): what the input_signature describes, and defaults.
+
+        Arrays among these are tensors.
+        """
+        return mapped(
+            lambda leaf: spec_of(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf,
+            self._bound(self.input_signature or (), {}),
+        )
 
     def _bound(self, args: Args, kwargs: Mapping[str, object]) -> tuple[Args, KeywordArgs]:
         """The arguments as the code takes them, defaults filled in."""
@@ -199,8 +211,7 @@ class Function:
 
     def _fitted(self, args: Args, kwargs: KeywordArgs, change: Change) -> Any:
         """The arguments with each that the input_signature describes changed to fit it."""
-        wanted = self._bound(self.input_signature or (), {})
-        return fitted(wanted, self._bound(args, kwargs), self.name, change)
+        return fitted(self.wanted(), self._bound(args, kwargs), self.name, change)
 
     def _traced(self, args: Args, kwargs: KeywordArgs) -> FunctionGraph:
         names = leaf_names(self.signature, args, kwargs)

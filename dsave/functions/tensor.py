@@ -34,6 +34,13 @@ _METHODS = frozenset(
     )
 )
 
+# Ufuncs that others have, and what is the same here.
+_OTHERS = {
+    "erf": "dsave.ops.erf",
+    "expit": "dsave.ops.sigmoid",
+    "log_expit": "-dsave.ops.softplus(-x)",
+}
+
 _FLOW_HINT = "its value is not known while the function is traced; numpy.where chooses by value"
 
 
@@ -59,6 +66,10 @@ class Tensor(NDArrayOperatorsMixin):
     def shape(self) -> tuple[Any, ...]:
         """The extents: ints, and where they are not known yet numbers that will be."""
         return self.trace.shape_of(self)
+
+    @shape.setter
+    def shape(self, _: object) -> None:
+        raise trace_error("an assignment to shape", _mutation("x.shape = ...; reshape makes"))
 
     @property
     def dtype(self) -> "np.dtype[Any]":
@@ -95,29 +106,41 @@ class Tensor(NDArrayOperatorsMixin):
         """The imaginary part."""
         return np.imag(self)
 
-    def astype(self, dtype: object, copy: bool = True) -> Any:  # noqa: ARG002 - numpy's
+    def astype(self, dtype: object, *how: object, **named: object) -> Any:
         """The tensor in another dtype."""
+        if how or named.keys() - {"copy"}:
+            raise trace_error("numpy.ndarray.astype", "it takes a dtype and copy= alone")
         return self.trace.faces[np.ndarray.astype](self, dtype)
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Any:  # noqa: ARG002 - numpy's
         """The tensor in another shape; an extent of -1 is what remains."""
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order)  # type: ignore[call-overload]
 
     def transpose(self, *axes: Any) -> Any:
         """The tensor with its axes permuted, or reversed."""
         order = axes[0] if len(axes) == 1 else axes or None
         return np.transpose(self, order)
 
-    def flatten(self) -> Any:
+    def flatten(self, order: str = "C") -> Any:
         """The tensor with one axis."""
-        return np.ravel(self)
+        return np.ravel(self, order)  # type: ignore[call-overload]
 
-    def copy(self) -> "Tensor":
+    def copy(self, order: str = "C") -> "Tensor":  # noqa: ARG002 - numpy's
         """The tensor itself: nothing changes it."""
         return self
 
+    def __copy__(self) -> "Tensor":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Tensor":
+        return self
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = f"numpy.{ufunc.__name__}"
+        name = ufunc.__name__
+        if getattr(np, name, None) is ufunc:
+            name = f"numpy.{name}"
+        elif name in _OTHERS:
+            raise trace_error(name, f"no op is known for this ufunc; {_OTHERS[name]} is one")
         if kwargs.get("out") is not None:
             raise trace_error(name, _mutation("out= and +=, *= and so on"))
         if method != "__call__":
@@ -196,6 +219,23 @@ class Tensor(NDArrayOperatorsMixin):
 
     def __float__(self) -> Never:
         raise trace_error("float of a tensor", f"{_FLOW_HINT}, astype converts")
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        raise trace_error("round of a tensor", "numpy.round rounds tensors")
+
+    def __trunc__(self) -> Never:
+        raise trace_error("math.trunc of a tensor", "numpy.trunc rounds tensors")
+
+    def __floor__(self) -> Never:
+        raise trace_error("math.floor of a tensor", "numpy.floor rounds tensors")
+
+    def __ceil__(self) -> Never:
+        raise trace_error("math.ceil of a tensor", "numpy.ceil rounds tensors")
+
+    def __format__(self, form: str) -> str:
+        if form:
+            raise trace_error("a format of a tensor", "it has no elements to print yet")
+        return str(self)
 
     def __complex__(self) -> Never:
         raise trace_error("complex of a tensor", f"{_FLOW_HINT}, astype converts")

@@ -109,5 +109,7 @@ class Library:
         proto = self.new(graph.name)
         name = proto.signature.name
         captures, self.stacks[name] = set_function(proto, graph, self._readings)
-        self.describe(name, captures, graph.structured_inputs, graph.structured_outputs, name)
+        self.describe(
+            name, captures, graph.structured_inputs, graph.structured_outputs, graph.name
+        )
         return LibraryFunction(name, graph, captures)

@@ -168,18 +168,27 @@ def _aliases(
 ) -> Iterator[tuple[str, str]]:
     """(name in the library, alias) of each function that has one."""
     for alias, given in aliases.items():
+        if not isinstance(alias, str):
+            raise OptionTypeError("function_aliases", f"an alias is a str, got {alias!r}")
         for function in _functions(alias, given, traces):
             yield library[function].name, alias
 
 
-def _functions(alias: str, given: object, traces: Traces) -> Iterator[ConcreteFunction]:
+def _functions(
+    alias: str, given: object, traces: Traces, around: tuple[object, ...] = ()
+) -> Iterator[ConcreteFunction]:
+    """Those in nested iterables; `around` are the iterables that this one is in."""
     if isinstance(given, ConcreteFunction):
         yield given
     elif isinstance(given, Function):
         yield from traces[given]
-    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        if any(given is other for other in around):
+            raise OptionTypeError(
+                "function_aliases", f"alias {alias!r} is for a {type(given).__name__} in itself"
+            )
         for item in given:
-            yield from _functions(alias, item, traces)
+            yield from _functions(alias, item, traces, (*around, given))
     else:
         raise OptionTypeError(
             "function_aliases",

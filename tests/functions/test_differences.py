@@ -5,6 +5,7 @@
 - bits that are shifted out are gone, however far
 - a complex number is true unless it is 0
 - hypotenuses do not overflow
+- integers are compared as numbers, whatever their dtypes can hold
 - einsum stretches axes of 1, and refuses what numpy's refuses
 """
 
@@ -185,3 +186,43 @@ def test_einsum_refuses_what_numpys_refuses(subscripts):
 def test_extents_of_one_label_that_differ_are_refused():
     with pytest.raises(dsave.TraceError, match="'j' is of 4 and of 3"):
         dsave.function(lambda x: np.einsum("ij,jk->ik", x, x)).get_concrete_function(MATRIX)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64"])
+def test_numbers_that_a_dtype_cannot_hold_are_compared(agree, dtype):
+    agree(
+        lambda x: [
+            *(x == -1, x != -1, x < 256, x <= -129, x > 1 << 64, x >= -(1 << 64)),
+            *(-1 == x, 300 != x, 300 < x, 300 >= x),  # noqa: SIM300
+            np.where(x < 1 << 70, x, 0),
+        ],
+        [TensorSpec([None], dtype)],
+        np.array([0, 1, np.iinfo(dtype).max], dtype),
+    )
+
+
+def test_uint64_and_int64_are_compared_as_they_are(agree):
+    x = np.array([0, 1, 1 << 63, (1 << 64) - 1], "uint64")
+    y = np.array([0, -1, (1 << 63) - 1, -(1 << 63)], "int64")
+    specs = [TensorSpec([None, 1], "uint64"), TensorSpec([None], "int64")]
+    agree(
+        lambda x, y: [
+            *(x == y, x != y, x < y, x <= y, x > y, x >= y),
+            *(y == x, y != x, y < x, y <= x, y > x, y >= x),
+        ],
+        specs,
+        x[:, None],
+        y,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_bounds_that_a_dtype_cannot_hold_are_none(agree, dtype):
+    agree(
+        lambda x: [
+            *(np.clip(x, -200, 300), np.clip(x, 1, 300), x.clip(-200, 3)),
+            *(np.clip(x, min=1), x.clip(max=3), np.clip(x, None, None)),
+        ],
+        [TensorSpec([None], dtype)],
+        np.array([0, 1, 5, np.iinfo(dtype).max], dtype),
+    )

@@ -7,6 +7,7 @@
 - ops are recorded by name, those of a namespace too
 """
 
+import copy
 import inspect
 import math
 import re
@@ -15,6 +16,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
+import scipy.special
 
 from dsave import TensorSpec, TraceError, function, ops
 from dsave.errors import DtypeError, ModelError, OptionError, OptionTypeError
@@ -302,6 +304,62 @@ def measures_a_scalar(x):
     return len(x.sum())
 
 
+def rounds(x):
+    round(x)
+
+
+def truncates(x):
+    math.trunc(x)
+
+
+def rounds_down(x):
+    math.floor(x)
+
+
+def formats(x):
+    return f"{x:.2f}"
+
+
+def reshapes_by_columns(x):
+    x.reshape(2, -1, order="F")
+
+
+def flattens_by_columns(x):
+    x.flatten("F")
+
+
+def casts_safely(x):
+    x.astype("int32", casting="safe")
+
+
+def sets_the_shape(x):
+    x.shape = (4, -1)
+
+
+def adds_what_does_not_fit(x):
+    x.astype("uint8") + 300
+
+
+def clips_to_what_does_not_fit(x):
+    np.clip(x.astype("uint8"), 300, 400)
+
+
+def fills_with_what_does_not_fit(x):
+    np.full_like(x, 1j)
+
+
+def calls_scipy(x):
+    scipy.special.erf(x)
+
+
+def calls_another_ufunc(x):
+    scipy.special.gamma(x)
+
+
+def makes_a_graph_within(x):
+    np.add(x, [None])
+
+
 def loops(x):
     return list(x)
 
@@ -439,6 +497,20 @@ def multiplies_bytes(x):
         (measures, r"length of a tensor.*shape\[0\]"),
         (leaves_numpy, r"float of a tensor"),
         (makes_an_array, r"conversion to an array.*numpy\.stack"),
+        (rounds, r"^round of a tensor.*numpy\.round"),
+        (truncates, r"^math\.trunc of a tensor.*numpy\.trunc"),
+        (rounds_down, r"^math\.floor of a tensor.*numpy\.floor"),
+        (formats, r"^a format of a tensor"),
+        (reshapes_by_columns, r"^numpy\.reshape.*order is 'C', got 'F'"),
+        (flattens_by_columns, r"order is 'C', got 'F'"),
+        (casts_safely, r"^numpy\.ndarray\.astype.*dtype and copy="),
+        (sets_the_shape, r"^an assignment to shape.*in place.*reshape"),
+        (adds_what_does_not_fit, r"^300, at .*out of bounds for uint8"),
+        (clips_to_what_does_not_fit, r"^300, at .*out of bounds for uint8"),
+        (fills_with_what_does_not_fit, r"^1j, at "),
+        (calls_scipy, r"^erf, at .*dsave\.ops\.erf"),
+        (calls_another_ufunc, r"^gamma, at .*dsave\.ops\.call"),
+        (makes_a_graph_within, r"^an operand, at [^:]*:\d+: None is no tensor$"),
         (sorts, r"numpy\.sort.*dsave\.ops\.call"),
         (decomposes, r"numpy\.linalg\.svd.*dsave\.ops\.call"),
         (accumulates, r"numpy\.add\.accumulate.*dsave\.ops\.call"),
@@ -468,6 +540,15 @@ def multiplies_bytes(x):
 )
 def test_what_no_graph_expresses_is_refused_at_its_line(code, message):
     assert re.search(message, str(refused(code)))
+
+
+def test_tensors_print_and_copy_as_they_are():
+    def code(x):
+        assert f"{x}" == str(x) == "<Tensor x: float32 [None, 4]>"
+        assert copy.copy(x) is copy.deepcopy(x) is x.copy() is x
+        return x
+
+    graph_of(code)
 
 
 def test_a_tensor_of_another_trace_is_refused():

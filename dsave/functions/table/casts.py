@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dsave.errors import TraceError
 from dsave.functions.graph import Array
 from dsave.functions.number import Number
 from dsave.functions.op import AnyAttrs, Op, op
@@ -29,11 +30,15 @@ _CAST = op("Cast(x: SrcT) -> y: DstT", shape=same, kernel=_cast)
 def cast(value: Any, dtype: object) -> Value:
     """The value in another dtype, as a tensor or an array.
 
-    Python scalars are converted, and must be in the dtype's range.
+    Raises:
+        TraceError: a Python number that is not in the dtype's range.
     """
     wanted = dtype_of(dtype)
     if type(value) in {bool, int, float, complex}:
-        return np.asarray(value, wanted.numpy)
+        try:
+            return np.asarray(value, wanted.numpy)
+        except (OverflowError, TypeError) as error:
+            raise trace_error(f"{value!r}", str(error)) from None
     given: Value = operand(value)
     if wanted.name == "bool" and given.dtype.kind == "c":
         different: Any = np.not_equal(given, 0)
@@ -48,6 +53,8 @@ def loop_dtypes(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> "tuple[np.dtype[Any
     """
     try:
         return _loop_dtypes(ufunc, tuple(map(kind_of, inputs)))
+    except TraceError:
+        raise
     except TypeError as error:
         raise trace_error(f"numpy.{ufunc.__name__}", str(error)) from None
 

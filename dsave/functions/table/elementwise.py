@@ -107,12 +107,6 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
     (np.minimum, _binary("Minimum", np.minimum, REALS), {"b": _AND}),
     (np.arctan2, _binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
-    (np.equal, _binary("Equal", np.equal, _COMPARED, "bool"), {}),
-    (np.not_equal, _NOT_EQUAL, {}),
-    (np.less, _binary("Less", np.less, REALS, "bool"), {}),
-    (np.less_equal, _binary("LessEqual", np.less_equal, REALS, "bool"), {}),
-    (np.greater, _binary("Greater", np.greater, REALS, "bool"), {}),
-    (np.greater_equal, _binary("GreaterEqual", np.greater_equal, REALS, "bool"), {}),
     (np.logical_and, _AND, {}),
     (np.logical_or, _OR, {}),
     (np.logical_not, _NOT, {}),
@@ -153,6 +147,15 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.isfinite, _unary("IsFinite", np.isfinite, FLOATS, "bool"), {}),
 )
 
+_COMPARISONS: tuple[tuple[np.ufunc, Op], ...] = (
+    (np.equal, _binary("Equal", np.equal, _COMPARED, "bool")),
+    (np.not_equal, _NOT_EQUAL),
+    (np.less, _binary("Less", np.less, REALS, "bool")),
+    (np.less_equal, _binary("LessEqual", np.less_equal, REALS, "bool")),
+    (np.greater, _binary("Greater", np.greater, REALS, "bool")),
+    (np.greater_equal, _binary("GreaterEqual", np.greater_equal, REALS, "bool")),
+)
+
 
 def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
     def face(*inputs: Any) -> Any:
@@ -166,6 +169,33 @@ def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
         return apply(chosen, *map(cast, inputs, wanted), **types)
 
     return face
+
+
+def _comparison(ufunc: np.ufunc, op: Op) -> Face:
+    def face(x1: Any, x2: Any) -> Any:
+        if _is_beyond(x2, x1):
+            return np.full_like(operand(x1), ufunc(0, x2), dtype=bool)
+        if _is_beyond(x1, x2):
+            return np.full_like(operand(x2), ufunc(x1, 0), dtype=bool)
+        x, y = _converted(ufunc, x1, x2)
+        # uint64 and int64 numpy compares as they are: what is below 0 is less than all others.
+        if x.dtype.kind + y.dtype.kind == "ui":
+            return np.where(y < 0, ufunc(0, -1), apply(op, x, cast(y, x.dtype)))
+        if x.dtype.kind + y.dtype.kind == "iu":
+            return np.where(x < 0, ufunc(-1, 0), apply(op, cast(x, y.dtype), y))
+        return apply(op, x, y)
+
+    return face
+
+
+def _is_beyond(number: Any, other: Any) -> bool:
+    """Whether a Python int is none that the integers it is compared with can be."""
+    if type(number) is not int or type(other) is int:
+        return False
+    dtype = operand(other).dtype
+    if dtype.kind not in "iu":
+        return False
+    return not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
@@ -183,8 +213,22 @@ def _part(op: Op, of_real: Callable[..., Any]) -> Face:
     return face
 
 
-def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None) -> Any:
+def _clip(
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: None = None,
+    *,
+    min: Any = None,  # noqa: A002 - numpy's name
+    max: Any = None,  # noqa: A002 - numpy's name
+) -> Any:
     del out
+    a = operand(a)
+    a_min, a_max = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    if a.dtype.kind in "iu":  # as numpy, which has no bound there
+        limits = np.iinfo(a.dtype)
+        a_min = None if type(a_min) is int and a_min <= limits.min else a_min
+        a_max = None if type(a_max) is int and a_max >= limits.max else a_max
     for bound, choose in ((a_min, np.maximum), (a_max, np.minimum)):
         a = a if bound is None else choose(a, bound)
     return a
@@ -297,7 +341,7 @@ def _shift(ufunc: np.ufunc, op: Op) -> Face:
 
 
 OPS: tuple[Op, ...] = (
-    *dict.fromkeys(op for _, op, _ in _UFUNCS),
+    *dict.fromkeys([*(op for _, op, _ in _UFUNCS), *(op for _, op in _COMPARISONS)]),
     _FLOOR_DIV,
     _FLOOR_MOD,
     _LEFT_SHIFT,
@@ -311,6 +355,7 @@ OPS: tuple[Op, ...] = (
 
 FACES: dict[Callable[..., Any], Face] = {
     **{ufunc: _ufunc(ufunc, op, by_kind) for ufunc, op, by_kind in _UFUNCS},
+    **{ufunc: _comparison(ufunc, op) for ufunc, op in _COMPARISONS},
     np.floor_divide: _floor_divide,
     np.remainder: _remainder,
     np.left_shift: _shift(np.left_shift, _LEFT_SHIFT),

@@ -53,7 +53,7 @@ def normal_axis(axis: Any, ndim: int, function: str) -> int:
     """The axis counted from the first."""
     try:
         number = operator.index(axis)
-    except TypeError:
+    except TypeError:  # a tensor's own error among them
         raise trace_error(function, f"an axis is an int, got {axis!r}") from None
     if not -ndim <= number < ndim:
         raise trace_error(function, f"axis {number} of a tensor that has {ndim}")
