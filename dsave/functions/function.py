@@ -1,7 +1,7 @@
 """`dsave.function`: numpy code that runs as it is, and is traced where a graph is wanted."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, overload
 
@@ -19,8 +19,7 @@ from dsave.functions.arguments import (
     spec_of,
 )
 from dsave.functions.graph import FunctionGraph, TensorSpec
-from dsave.functions.run import run_graph
-from dsave.functions.stack import trace_error
+from dsave.functions.run import record_graph, run_graph
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
 from dsave.functions.tracer import Trace, current_trace
@@ -52,22 +51,26 @@ class ConcreteFunction:
     def __call__(self, *tensors: object, **by_name: object) -> object:
         """Run the graph with numpy: on the tensor arguments in order, or by their names.
 
+        In a function's trace it becomes part of that graph.
+
         Raises:
             OptionTypeError: an argument is missing, or is not of its spec.
-            TraceError: a function is being traced.
         """
-        if current_trace() is not None:
-            raise trace_error(
-                self.name, "a concrete function runs with numpy; call the one it was traced of"
-            )
         specs = self.graph.arguments
         given = dict(zip([spec.name for spec in specs], tensors, strict=False), **by_name)
         names = [str(spec.name) for spec in specs]
         if len(tensors) + len(by_name) != len(names) or given.keys() != set(names):
             raise OptionTypeError(self.name, f"the arguments are {', '.join(names) or 'none'}")
-        arguments = [fitting_value(given[str(spec.name)], spec, self.name) for spec in specs]
+        arguments: list[Any] = [
+            fitting_value(given[str(spec.name)], spec, self.name) for spec in specs
+        ]
+        trace = current_trace()
         with reading_eagerly():
-            outputs = iter(run_graph(self.graph, arguments, value_of))
+            outputs: Iterator[object] = iter(
+                run_graph(self.graph, arguments, value_of)
+                if trace is None
+                else record_graph(self.graph, arguments, trace)
+            )
         return mapped(
             lambda spec: None if spec is None else next(outputs), self.structured_outputs
         )

@@ -16,6 +16,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
+import dsave
 from dsave import Asset, Module, TensorSpec, function
 from dsave.errors import ModelError, OptionTypeError, TraceError
 from dsave.functions.function import Function, functions_of
@@ -335,6 +336,29 @@ def test_a_function_in_a_function_becomes_part_of_its_graph():
     ]
     with pytest.raises(OptionTypeError, match=r"\[None, 2\] is wanted, got float32 \[\]"):
         function(lambda x: model.serve(x[0, 0])).get_concrete_function(X)
+
+
+def test_a_concrete_function_in_a_function_becomes_part_of_its_graph():
+    model = Model()
+
+    def code(x, times=2):
+        found, rest = dsave.ops.call("Split", [np.int32(1), x @ model.w], {"num_split": 2})
+        return {"first": found * times, "rest": [rest + np.arange(2), None, x]}
+
+    concrete = function(code).get_concrete_function(X, 3)
+    model.w = plain("new", dtype_of("float32"), (2, 2), HERE, lambda: "w", trainable=True)
+    outer = function(lambda x: (concrete(x), concrete(x=ROWS)), input_signature=[X])
+    graph = outer.get_concrete_function().graph
+    assert [node.op for node in graph.nodes].count("MatMul") == 2
+    assert graph.captures == concrete.graph.captures
+    with reading(read_weights):
+        found, wanted = outer.get_concrete_function()(ROWS), concrete(ROWS)
+    for each in found:
+        assert each["first"].tolist() == wanted["first"].tolist()
+        assert each["rest"][0].tolist() == wanted["rest"][0].tolist()
+        assert (each["rest"][1], each["rest"][2].tolist()) == (None, ROWS.tolist())
+    with pytest.raises(OptionTypeError, match=r"float32 \[None, 2\] is wanted"):
+        function(lambda x: concrete(x[0])).get_concrete_function(X)
 
 
 def test_a_trace_within_a_trace_is_of_its_own():

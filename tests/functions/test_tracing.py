@@ -472,10 +472,6 @@ def makes_a_set(x):
     return {x}
 
 
-def runs_a_concrete_function(x):
-    function(np.tanh).get_concrete_function(OPEN)(x)
-
-
 def multiplies_bytes(x):
     x.astype("int8") @ x.astype("int8").T
 
@@ -534,7 +530,6 @@ def multiplies_bytes(x):
         (adds_an_object, r"an operand.*a object is no tensor"),
         (indexes_an_array, r"dsave\.ops\.gather"),
         (makes_a_set, r"a tensor as a key"),
-        (runs_a_concrete_function, r"tanh.*runs with numpy"),
         (multiplies_bytes, r"MatMul.*not for int8"),
     ],
 )
