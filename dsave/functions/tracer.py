@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import asarray  # itself, also while a trace looks at numpy's arguments
 
+from dsave.functions.constants import Constants
 from dsave.functions.dispatch import all_arguments_asked, tensor_in
 from dsave.functions.graph import (
     CONST,
@@ -64,7 +65,7 @@ class Trace:
         self._names: set[str] = set()
         self._uses: dict[str, int] = {}
         self._captures: dict[Capture, Tensor] = {}
-        self._constants: dict[object, Output] = {}
+        self._constants = Constants(self._add_constant)
         self._shapes: dict[Output, tuple[int | Extent, ...]] = {}
         self.recorded_shapes: dict[Output, Tensor] = {}
         # These calls do not return while the function is traced, so they are walked once.
@@ -116,9 +117,7 @@ class Trace:
 
     def constant(self, array: Array) -> Tensor:
         """A tensor of these elements."""
-        return Tensor(
-            self, self._constant(array), TensorSpec(array.shape, dtype_of(array.dtype))
-        )
+        return Tensor(self, self._constants[array], described(array))
 
     def output_of(self, value: Value) -> Output:
         """The tensor's place in the graph; an array becomes a constant of it."""
@@ -126,7 +125,7 @@ class Trace:
             if value.trace is not self:
                 raise trace_error("a tensor", _FOREIGN)
             return value.output
-        return self._constant(value)
+        return self._constants[value]
 
     def add(
         self,
@@ -185,23 +184,11 @@ class Trace:
             structure,
         )
 
-    def _constant(self, array: Array) -> Output:
-        dtype = dtype_of(array.dtype)
-        # The content is copied, since the user may change the array after this use of it.
-        if dtype.is_string:
-            content: object = tuple(array.ravel().tolist())
-            kept = np.array(array, object)
-            kept.flags.writeable = False
-        else:
-            content = array.tobytes()
-            kept = np.frombuffer(content, array.dtype).reshape(array.shape)
-        key = (dtype, array.shape, content)
-        if key not in self._constants:
-            spec = TensorSpec(array.shape, dtype)
-            attrs: Attrs = {"dtype": dtype, "value": kept}
-            (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
-            self._constants[key] = tensor.output
-        return self._constants[key]
+    def _add_constant(self, dtype: DType, array: Array) -> Output:
+        spec = TensorSpec(array.shape, dtype)
+        attrs: Attrs = {"dtype": dtype, "value": array}
+        (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
+        return tensor.output
 
     def _unique(self, wanted: str) -> str:
         # Without regard to case, as in tensorflow/python/framework/ops.py.

@@ -12,6 +12,7 @@ import inspect
 import math
 import re
 import sys
+import time
 
 import ml_dtypes
 import numpy as np
@@ -201,6 +202,43 @@ def test_a_constant_is_what_the_array_was_when_it_was_used():
 
     (found,) = run_graph(graph_of(code), [np.ones((1, 4))], None)
     assert found.tolist() == [[8, 8, 8, 8]]
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_a_large_constant_is_used_often_in_little_time(writeable):
+    table = np.random.default_rng(0).random((1024, 1024))
+    table.flags.writeable = writeable
+
+    def code(x):
+        for _ in range(200):
+            x = x + table
+        return x
+
+    start = time.process_time()
+    graph = graph_of(code, TensorSpec([None, 1024], "float64"))
+    assert time.process_time() - start < 2  # 0.2 where nothing else runs
+    assert [node.op for node in graph.nodes].count("Const") == 1
+
+
+@pytest.mark.parametrize("columns", [slice(None), slice(None, None, 2)])
+@pytest.mark.parametrize("writeable", [True, False])
+def test_a_large_constant_is_what_the_array_was_when_it_was_used(columns, writeable):
+    table = np.zeros((3, 2048))
+    view = table[:, columns]
+    view.flags.writeable = writeable
+
+    def code(x):
+        y = [x + view, x + view]
+        table[1] = np.nan
+        return [*y, x + view, x + view]
+
+    graph = graph_of(code, TensorSpec([], "float64"))
+    assert [node.op for node in graph.nodes].count("Const") == 2
+    found = run_graph(graph, [np.float64(1)], None)
+    for before, after in zip(found[:2], found[2:], strict=True):
+        assert (before == 1).all()
+        assert np.isnan(after[1]).all()
+        assert (after[::2] == 1).all()
 
 
 def test_arrays_of_other_byte_orders_and_of_text_are_constants():
