@@ -9,9 +9,9 @@ import numpy as np
 from dsave.errors import OptionTypeError
 from dsave.functions.graph import TensorSpec
 from dsave.functions.number import Number
-from dsave.functions.structure import paths, rebuilt
+from dsave.functions.structure import flatten, paths, rebuilt
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import Value, described, operand
+from dsave.functions.tracer import Value, described, known_shape, operand
 from dsave.model.readable import value_of
 
 Args = tuple[object, ...]
@@ -92,6 +92,22 @@ def fitted(wanted: object, given: object, name: str, change: Change) -> object:
         pairs = zip(wanted, given, strict=True)
         return rebuilt(wanted, [fitted(*pair, name, change) for pair in pairs])
     return given
+
+
+def check_names(wanted: object, given: object, name: str) -> None:
+    """Whether extents that have one name in the specs are equal in the values.
+
+    Raises:
+        OptionTypeError: they are not.
+    """
+    found: dict[Any, Any] = {}
+    for spec, value in zip(flatten(wanted), flatten(given), strict=True):
+        if not isinstance(spec, TensorSpec) or not isinstance(value, Tensor | np.ndarray):
+            continue
+        for dim, extent in zip(spec.dims, known_shape(value), strict=True):
+            named = isinstance(dim, str) and extent is not None
+            if named and found.setdefault(dim, extent) != extent:
+                raise OptionTypeError(name, f"{dim!r} is {found[dim]} and {extent}")
 
 
 def leaf_names(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -> Iterator[str]:

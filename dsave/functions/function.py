@@ -12,6 +12,7 @@ from dsave.functions.arguments import (
     Args,
     Change,
     KeywordArgs,
+    check_names,
     fitted,
     fitting_spec,
     fitting_value,
@@ -64,6 +65,7 @@ class ConcreteFunction:
         arguments: list[Any] = [
             fitting_value(given[str(spec.name)], spec, self.name) for spec in specs
         ]
+        check_names(specs, arguments, self.name)
         trace = current_trace()
         with reading_eagerly():
             outputs: Iterator[object] = iter(
@@ -214,7 +216,10 @@ class Function:
 
     def _fitted(self, args: Args, kwargs: KeywordArgs, change: Change) -> Any:
         """The arguments with each that the input_signature describes changed to fit it."""
-        return fitted(self.wanted(), self._bound(args, kwargs), self.name, change)
+        wanted = self.wanted()
+        taken = fitted(wanted, self._bound(args, kwargs), self.name, change)
+        check_names(wanted, taken, self.name)
+        return taken
 
     def _traced(self, args: Args, kwargs: KeywordArgs) -> FunctionGraph:
         names = leaf_names(self.signature, args, kwargs)
@@ -227,7 +232,7 @@ class Function:
             if not isinstance(leaf, TensorSpec):
                 return leaf
             name = _unique(leaf.name or name, taken)
-            arguments.append(TensorSpec(leaf.shape, leaf.dtype, name))
+            arguments.append(TensorSpec(leaf.dims, leaf.dtype, name))
             return trace.argument(arguments[-1])
 
         with trace.recording():

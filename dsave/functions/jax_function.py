@@ -6,7 +6,7 @@ and results are in JAX's order: dicts by sorted key.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 from dsave.errors import DtypeError, OptionError, OptionTypeError
 from dsave.functions.call import call
 from dsave.functions.function import Function
-from dsave.functions.graph import Shape, TensorSpec
+from dsave.functions.graph import TensorSpec
 from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import current_trace, known_shape, spec_dtype
+from dsave.functions.tracer import current_trace, spec_dtype
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import value_of
 from dsave.model.variable import Variable
@@ -45,7 +45,8 @@ def jax_function(
 
     Called with arrays it runs through JAX, and returns arrays of numpy. `variables` is a
     pytree of dsave variables; where it is given, their values are the first argument of `fn`.
-    An unknown first extent is the same for all arguments, any other is one of its own.
+    An unknown first extent is the same for all arguments, any other is one of its own, but
+    extents of one name are equal: `TensorSpec(["b", "t", 3])`.
     `platforms`: where the function can run: "cpu", "cuda", "rocm", "tpu".
 
     Raises:
@@ -122,10 +123,11 @@ class _Code:
         """What the code returns in a trace: outputs of the op that holds it."""
         scope = self._export.SymbolicScope()
         inputs = [*self._variables, *tensors]
-        shapes = [v.shape for v in self._variables] + [known_shape(t) for t in tensors]
+        shapes = [each.spec.dims if isinstance(each, Tensor) else each.shape for each in inputs]
+        named = {n for shape in shapes for n in shape if isinstance(n, str)}
         structs = [
             self._jax.ShapeDtypeStruct(
-                self._shape(shape, place, scope), dtype_of(each.dtype).numpy
+                self._shape(shape, place, named, scope), dtype_of(each.dtype).numpy
             )
             for place, (each, shape) in enumerate(zip(inputs, shapes, strict=True))
         ]
@@ -172,14 +174,22 @@ class _Code:
         finally:
             config.update(option, before)
 
-    def _shape(self, shape: Shape, place: int, scope: Any) -> Any:
-        """A shape whose unknown extents have names."""
-        if None not in shape:
-            return shape
-        names = [
-            str(n) if n is not None else f"d{place}_{axis}" if axis else "b"
-            for axis, n in enumerate(shape)
-        ]
+    def _shape(
+        self,
+        dims: tuple[int | str | None, ...],
+        place: int,
+        named: Collection[str],
+        scope: Any,
+    ) -> Any:
+        """A shape whose unknown extents have names; those given here are none of the user's."""
+        if all(isinstance(n, int) for n in dims):
+            return dims
+        names = []
+        for axis, n in enumerate(dims):
+            name = str(n) if n is not None else f"d{place}_{axis}" if axis else "b"
+            while n is None and name in named:
+                name += "_"
+            names.append(name)
         return self._export.symbolic_shape(", ".join(names), scope=scope)
 
     def _check(self, dtype: DType) -> None:

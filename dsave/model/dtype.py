@@ -123,6 +123,8 @@ def dtype_of(dtype: object) -> DType:
     """
     if isinstance(dtype, DType):
         return dtype
+    if isinstance(dtype, np.dtype) and dtype in _BY_NUMPY:  # nearly always, and quick
+        return _BY_NUMPY[dtype]
     if isinstance(dtype, str) and dtype in _BY_NAME:
         return _BY_NAME[dtype]
     if dtype is None:  # which numpy would take for float64

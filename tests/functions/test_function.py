@@ -285,6 +285,16 @@ def test_arguments_that_do_not_fit_the_signature_are_refused(arguments, message)
         Model().serve(*arguments)
 
 
+def test_extents_of_one_name_that_differ_are_refused():
+    spec = TensorSpec(["b", None])
+    add = function(lambda pair, y: pair[0] + y, input_signature=[[spec, TensorSpec([])], spec])
+    ones, more = np.ones((2, 1), "f"), np.ones((2, 3), "f")
+    for each in (add, lambda pair, y: add.get_concrete_function()(*pair, y)):
+        assert each([ones, 1], more).shape == (2, 3)
+        with pytest.raises(OptionTypeError, match="'b' is 2 and 1"):
+            each([ones, 1], more[:1])
+
+
 def test_a_structure_that_does_not_fit_the_signature_is_refused():
     add = function(lambda d: d["a"] + d["b"][0], input_signature=[{"a": X, "b": [X]}])
     assert add({"b": [ROWS], "a": ROWS}).tolist() == (ROWS * 2).tolist()

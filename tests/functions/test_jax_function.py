@@ -3,7 +3,7 @@
 - called with arrays it runs through JAX and returns arrays of numpy, of any pytree
 - traced it is one op, whose inputs are the tensors and the variables that the code uses, in
   JAX's order, and whose outputs have the shapes that JAX found
-- unknown first extents are one and the same; others are not
+- unknown first extents are one and the same; others are not, unless they have one name
 - it is exported as it is now, the same bytes whoever exports it
 - it can be part of a numpy function, and Python values are part of the code
 - what JAX has no arrays of, platforms that there are not, several devices, and results that are
@@ -165,6 +165,44 @@ def test_the_same_code_is_the_same_bytes_whoever_exports_it(jax, jnp):
     (other,) = deeper()
     assert one.graph.nodes[-1].attrs == other.graph.nodes[-1].attrs
     assert jax.config.jax_traceback_in_locations_limit == limit
+
+
+@pytest.fixture
+def attended(jnp):
+    """Of queries of one length and keys of another."""
+
+    def attend(q, k, mask):
+        return jnp.where(mask[:, None, :], jnp.einsum("bsd,btd->bst", q, k), 0)
+
+    return dsave.jax_function(
+        attend,
+        [
+            TensorSpec(["b", "s", 4]),
+            TensorSpec(["b", "t", 4]),
+            TensorSpec(["b", "t"], "bool"),
+        ],
+    )
+
+
+def test_extents_of_one_name_are_the_same(attended):
+    assert op(attended)[2] == [(None, None, None)]
+    arguments = attended.get_concrete_function().graph.arguments
+    assert [spec.shape for spec in arguments][1:] == [(None, None, 4), (None, None)]
+
+
+@pytest.mark.tf
+def test_tensorflow_takes_extents_of_one_name(attended, run_in_tensorflow):
+    rng = np.random.default_rng(0)
+    q, k = rng.random((2, 3, 4), np.float32), rng.random((2, 5, 4), np.float32)
+    mask = rng.random((2, 5)) < 0.5
+    (found,) = run_in_tensorflow(attended, [q, k, mask])
+    np.testing.assert_allclose(found, attended(q, k, mask), rtol=1e-5)
+
+
+def test_names_given_to_others_are_none_of_the_users(jnp):
+    function = dsave.jax_function(jnp.outer, [TensorSpec([None]), TensorSpec(["b"])])
+    assert b"b_" in op(function)[0].attrs["module"]
+    assert op(function)[2] == [(None, None)]
 
 
 def test_it_can_be_part_of_a_numpy_function(jnp):

@@ -712,6 +712,8 @@ def test_erf_is_right_to_the_last_bits():
     [
         ([-1], "float32", OptionError),
         ([2.5], "float32", OptionError),
+        (["2 * b"], "float32", OptionError),
+        ("bt", "float32", OptionTypeError),
         (None, "float32", OptionTypeError),
         (3, "float32", OptionTypeError),
         ([], "datetime64[s]", DtypeError),
@@ -722,12 +724,26 @@ def test_what_is_no_spec_is_refused(shape, dtype, error):
         TensorSpec(shape, dtype)
 
 
+def test_an_extent_with_a_name_is_unknown():
+    graph = graph_of(lambda x: x.sum(1), TensorSpec(["b", "t", 3]))
+    assert graph.structured_outputs == TensorSpec([None, 3])
+    assert graph.nodes[0].attrs["shape"] == (None, None, 3)
+
+
 def test_a_spec_is_plain_to_write_and_to_read():
     spec = TensorSpec([None, 64], "float32", name="x")
     assert spec == TensorSpec((None, np.int64(64)), np.float32, "x")
     assert repr(spec) == "TensorSpec([None, 64], 'float32', name='x')"
     assert str(spec) == "float32 [None, 64]"
     assert hash(spec) == hash(TensorSpec((None, 64), name="x"))
+    named = TensorSpec(["b", 64], name="x")
+    assert (named.shape, named.dims) == ((None, 64), ("b", 64))
+    assert (repr(named), str(named)) == (
+        "TensorSpec(['b', 64], 'float32', name='x')",
+        "float32 ['b', 64]",
+    )
+    assert named != spec
+    assert named.accepts([3, 64])
     assert spec.accepts([3, 64])
     assert not spec.accepts([3, 65])
     assert not spec.accepts([64])
