@@ -20,6 +20,7 @@ from dsave.functions.arguments import (
     spec_of,
 )
 from dsave.functions.graph import FunctionGraph, TensorSpec
+from dsave.functions.names import Names
 from dsave.functions.run import record_graph, run_graph
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
@@ -223,7 +224,7 @@ class Function:
 
     def _traced(self, args: Args, kwargs: KeywordArgs) -> FunctionGraph:
         names = leaf_names(self.signature, args, kwargs)
-        taken: set[str] = set()
+        unique = Names(case_matters=True).unique
         trace = Trace(FACES)
         arguments: list[TensorSpec] = []
 
@@ -231,7 +232,7 @@ class Function:
             name = next(names)
             if not isinstance(leaf, TensorSpec):
                 return leaf
-            name = _unique(leaf.name or name, taken)
+            name = unique(leaf.name or name)
             arguments.append(TensorSpec(leaf.dims, leaf.dtype, name))
             return trace.argument(arguments[-1])
 
@@ -299,12 +300,3 @@ def functions_of(module: Module) -> dict[str, Function]:
     found = {name: getattr(module, name) for name in dict.fromkeys(names)} | own
     # A subclass, or the instance, may have put something else in a function's place.
     return {name: value for name, value in found.items() if isinstance(value, Function)}
-
-
-def _unique(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name

@@ -26,6 +26,7 @@ from dsave.functions.graph import (
     Shape,
     TensorSpec,
 )
+from dsave.functions.names import Names
 from dsave.functions.number import Extent, Number
 from dsave.functions.op import Arg, Op
 from dsave.functions.stack import trace_error, user_stack
@@ -62,8 +63,7 @@ class Trace:
     def __init__(self, faces: Mapping[Callable[..., Any], Face]) -> None:
         self.faces = faces
         self.nodes: list[Node] = []
-        self._names: set[str] = set()
-        self._uses: dict[str, int] = {}
+        self._names = Names()
         self._captures: dict[Capture, Tensor] = {}
         self._constants = Constants(self._add_constant)
         self._shapes: dict[Output, tuple[int | Extent, ...]] = {}
@@ -143,7 +143,7 @@ class Trace:
             raise trace_error("a tensor", _FOREIGN)
         sources = tuple(map(self.output_of, inputs))
         node = Node(
-            self._unique(name or _NOT_IN_NAMES.sub("_", op)),
+            self._names.unique(name or _NOT_IN_NAMES.sub("_", op)),
             op,
             sources,
             attrs,
@@ -189,15 +189,6 @@ class Trace:
         attrs: Attrs = {"dtype": dtype, "value": array}
         (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
         return tensor.output
-
-    def _unique(self, wanted: str) -> str:
-        # Without regard to case, as in tensorflow/python/framework/ops.py.
-        name, key = wanted, wanted.lower()
-        while name.lower() in self._names:
-            self._uses[key] = self._uses.get(key, 0) + 1
-            name = f"{wanted}_{self._uses[key]}"
-        self._names.add(name.lower())
-        return name
 
 
 def operand(value: Any) -> Value:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from dsave.errors import ModelError
 from dsave.format.bundle import Entry
 from dsave.format.crc32c import crc32c
+from dsave.functions.names import Names
 from dsave.model.slices import Box
 from dsave.model.trackable import Module, Node, ObjectGraph, checkpoint_key
 from dsave.model.variable import (
@@ -32,7 +33,6 @@ from dsave.model.variable import (
     Variable,
 )
 from dsave.options import VariablePolicy
-from dsave.savedmodel.nodes import Names
 
 COMPONENTS = "_components"
 """The root's child that has the components as children."""

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable
 
 from dsave.functions.graph import CONST, PLACEHOLDER, READ, Frame, FunctionGraph, Output, Shape
+from dsave.functions.names import Names
 from dsave.functions.table import OPS
 from dsave.proto.graph_pb2 import FunctionDef
 from dsave.savedmodel.nodes import (
-    Names,
     add_node,
     node_name,
     set_shape,

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.names import Names
 from dsave.model.asset import Asset
 from dsave.model.trackable import ObjectGraph
 from dsave.options import SaveOptions
@@ -28,7 +29,7 @@ from dsave.savedmodel.debug_info import build_debug_info
 from dsave.savedmodel.debug_stripper import strip_debug_ops
 from dsave.savedmodel.function_def import Stack
 from dsave.savedmodel.library import Library, Traces
-from dsave.savedmodel.nodes import Names, add_node
+from dsave.savedmodel.nodes import add_node
 from dsave.savedmodel.object_graph import set_saved_object_graph, trackable_object_graph
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import GraphVariable, add_variable

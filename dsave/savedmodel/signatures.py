@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.functions.function import ConcreteFunction, Function
 from dsave.functions.graph import TensorSpec
+from dsave.functions.names import Names
 from dsave.model.trackable import ObjectGraph
 from dsave.proto.graph_pb2 import AttrValue, GraphDef
 from dsave.proto.saved_model_pb2 import SignatureDef, TensorInfo
 from dsave.savedmodel.function_def import argument_name, set_input_shapes
 from dsave.savedmodel.library import Library, LibraryFunction, Traces
 from dsave.savedmodel.nodes import (
-    Names,
     Nodes,
     add_node,
     function_attr,

@@ -1,7 +1,7 @@
 """Ops of neural networks, on channels-last images where they are about images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,6 @@ from dsave.functions.table.erf import erf_of
 from dsave.functions.table.rules import FLOATS, REALS, normal_axis, same
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value, apply, operand, spec_dtype
-
-Pair = int | Sequence[int]
-"""A height and a width, in pixels; one number is both."""
 
 
 def _wide(function: Callable[[Array], Array]) -> Callable[..., Array]:
