@@ -269,6 +269,9 @@ class Known:
         """Number of axes."""
         return len(self.tensor.spec.shape)
 
+    def __int__(self) -> Never:
+        raise trace_error("a shape", f"it depends on a tensor, {self.tensor.spec}")
+
 
 @cache
 def _signature(face: Face) -> inspect.Signature:

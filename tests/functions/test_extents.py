@@ -118,6 +118,7 @@ CASES = {
         np.take(TABLE, np.arange(x.shape[0]), axis=0),
         x[np.arange(x.shape[0]) // 2],
     ],
+    "encoded": lambda x: ops.one_hot(np.arange(4), x.shape[0]),
     "changed": lambda x: [grown(x.shape[0]), x.mean()],
 }
 

@@ -306,6 +306,22 @@ def refused(code, *specs):
     return caught.value
 
 
+def reduces_along_a_tensor(x):
+    ops.call("Sum", [x, x[0].astype("int32")])
+
+
+def strides_by_a_tensor(x):
+    ops.call("StridedSlice", [x, *[x[0].astype("int32")] * 3])
+
+
+def joins_along_a_tensor(x):
+    ops.call("ConcatV2", [x, x, x[0, 0].astype("int32")])
+
+
+def permutes_by_a_tensor(x):
+    ops.call("Transpose", [x, x[0].astype("int32")])
+
+
 def sets_an_element(x):
     x[0] = 1
 
@@ -517,6 +533,10 @@ def multiplies_bytes(x):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
+        (reduces_along_a_tensor, r"^a reduction, .*depends on a tensor, int32 \[4\]"),
+        (strides_by_a_tensor, r"^indexing, .*depends on a tensor"),
+        (joins_along_a_tensor, r"^a shape, .*depends on a tensor, int32 \[\]"),
+        (permutes_by_a_tensor, r"^transpose, .*depends on a tensor"),
         (sets_an_element, r"assignment to elements.*in place"),
         (adds_in_place, r"numpy\.add,.*in place \(out= and \+="),
         (writes_out, r"numpy\.add,.*in place \(out="),
@@ -682,6 +702,12 @@ def test_an_unknown_op_runs_in_tensorflow_only():
 def test_what_is_no_attribute_or_output_is_refused(attrs, outputs, error):
     with pytest.raises(error):
         graph_of(lambda x: ops.call("Test>Same", [x], attrs, outputs))
+
+
+@pytest.mark.parametrize("attr", [lambda x: x, lambda x: x.shape[0]])
+def test_a_tensor_is_no_attribute(attr):
+    with pytest.raises(OptionTypeError, match="no attribute can be made of a tensor"):
+        graph_of(lambda x: ops.call("A>B", [x], {"n": attr(x)}, TensorSpec([])))
 
 
 def test_inputs_that_a_known_op_does_not_take_are_refused():

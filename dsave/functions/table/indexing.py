@@ -10,7 +10,7 @@ from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
-from dsave.functions.table.rules import ints, normal_axis
+from dsave.functions.table.rules import ints, known, normal_axis
 from dsave.functions.table.shapes import extents, shape, vector
 from dsave.functions.tensor import Face, Known, Tensor
 from dsave.functions.tracer import Value, apply, known_shape, operand
@@ -22,13 +22,14 @@ _UNKNOWN: Any = object()
 
 
 def _items(
-    attrs: AnyAttrs, begin: Known | Array, end: Known | Array, strides: Array
+    attrs: AnyAttrs, begin: Known | Array, end: Known | Array, strides: Known | Array
 ) -> list[Any]:
     """The index that numpy would be given."""
     bounds = [
         [_UNKNOWN if bound is None else bound for bound in extents(each)]
         for each in (begin, end)
     ]
+    strides = known(strides, _NAME)
     items: list[Any] = []
     for place in range(len(strides)):
         bit = 1 << place
@@ -50,7 +51,11 @@ def _items(
 
 
 def _sliced(
-    attrs: AnyAttrs, x: Value, begin: Known | Array, end: Known | Array, strides: Array
+    attrs: AnyAttrs,
+    x: Value,
+    begin: Known | Array,
+    end: Known | Array,
+    strides: Known | Array,
 ) -> Shape:
     items = _items(attrs, begin, end, strides)
     taken = sum(item is not None and item is not Ellipsis for item in items)

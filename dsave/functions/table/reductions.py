@@ -19,12 +19,13 @@ from dsave.functions.table.rules import (
     REALS,
     dtype_like,
     ints,
+    known,
     normal_axes,
     normal_axis,
     same,
 )
 from dsave.functions.table.shapes import element_count
-from dsave.functions.tensor import Face
+from dsave.functions.tensor import Face, Known
 from dsave.functions.tracer import Value, apply, operand
 from dsave.model.dtype import dtype_of
 
@@ -32,8 +33,8 @@ _INT32 = dtype_of("int32")
 _INT64 = dtype_of("int64")
 
 
-def _reduced(attrs: AnyAttrs, x: Value, axes: Value) -> Shape:
-    assert isinstance(axes, np.ndarray)
+def _reduced(attrs: AnyAttrs, x: Value, axes: Known | Array) -> Shape:
+    axes = known(axes, "a reduction")
     chosen = set(normal_axes(axes.ravel().tolist(), x.ndim, "a reduction"))
     if attrs["keep_dims"]:
         return tuple(1 if axis in chosen else n for axis, n in enumerate(x.shape))

@@ -10,7 +10,7 @@ import numpy as np
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, dtypes
 from dsave.functions.stack import trace_error
-from dsave.functions.tensor import Tensor
+from dsave.functions.tensor import Known, Tensor
 from dsave.functions.tracer import Value
 
 FLOATS = dtypes("float16 bfloat16 float32 float64")
@@ -47,6 +47,19 @@ def _together(extents: Sequence[int | None], shapes: Sequence[Shape]) -> int | N
         return known.pop()
     # An unknown extent may yet be anything.
     return None if None in extents else 1
+
+
+def known(value: Known | Array, function: str) -> Array:
+    """The elements of an input that a shape depends on.
+
+    Raises:
+        TraceError: it is a tensor.
+    """
+    if isinstance(value, Known):
+        raise trace_error(
+            function, f"the shape of its result depends on a tensor, {value.tensor.spec}"
+        )
+    return value
 
 
 def normal_axis(axis: Any, ndim: int, function: str) -> int:

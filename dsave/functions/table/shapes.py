@@ -12,7 +12,7 @@ from dsave.functions.number import Extent, Number
 from dsave.functions.op import AnyAttrs, Op, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
-from dsave.functions.table.rules import broadcast, ints, normal_axes, normal_axis
+from dsave.functions.table.rules import broadcast, ints, known, normal_axes, normal_axis
 from dsave.functions.tensor import Face, Known, Tensor
 from dsave.functions.tracer import Trace, Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
@@ -118,7 +118,7 @@ _SHAPE = op(
 )
 _TRANSPOSE = op(
     "Transpose(x: T, perm: Tperm) -> y: T",
-    shape=lambda _, x, perm: tuple(x.shape[axis] for axis in perm),
+    shape=lambda _, x, perm: tuple(x.shape[axis] for axis in known(perm, "transpose")),
     kernel=plain(np.transpose),
     Tperm=_INT32,
 )
