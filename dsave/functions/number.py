@@ -38,7 +38,7 @@ class Number(Tensor):
         return self.kind
 
     def __repr__(self) -> str:
-        return f"<{self.kind.__name__} {self.trace.nodes[self.output.node].name}>"
+        return f"<{self.kind.__name__} {self.tracer.nodes[self.output.node].name}>"
 
     def __eq__(self, other: object) -> Any:
         return False if other is None else NDArrayOperatorsMixin.__eq__(self, other)
@@ -85,7 +85,7 @@ class Extent(Number):
     __slots__ = ("_int32", "_output", "axis", "tensor")
 
     def __init__(self, tensor: Tensor, axis: int) -> None:
-        self.trace, self.spec = tensor.trace, _INT64
+        self.tracer, self.spec = tensor.tracer, _INT64
         self.tensor, self.axis = tensor, axis
         self._int32: Tensor | None = None
         self._output: Output | None = None
@@ -105,7 +105,7 @@ class Extent(Number):
     def int32(self) -> Tensor:
         """It as TensorFlow has it in shapes: of int32, which accelerators leave to the CPU."""
         if self._int32 is None:
-            self._int32 = self.trace.faces[Extent](self.tensor, self.axis)
+            self._int32 = self.tracer.faces[Extent](self.tensor, self.axis)
         return self._int32
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ def _weak(result: Any) -> Any:
     """What a Python operator gives: a number, unless it is a truth."""
     if not isinstance(result, Tensor) or result.dtype.kind == "b":
         return result
-    return Number(result.trace, result.output, result.spec)
+    return Number(result.tracer, result.output, result.spec)
 
 
 def _operator(name: str) -> Callable[..., Any]:

@@ -47,15 +47,15 @@ _FLOW_HINT = "its value is not known while the function is traced; numpy.where c
 class Tensor(NDArrayOperatorsMixin):
     """A node's output."""
 
-    __slots__ = ("output", "spec", "trace")
+    __slots__ = ("output", "spec", "tracer")
 
-    def __init__(self, trace: "Trace", output: Output, spec: TensorSpec) -> None:
-        self.trace = trace
+    def __init__(self, tracer: "Trace", output: Output, spec: TensorSpec) -> None:
+        self.tracer = tracer
         self.output = output
         self.spec = spec
 
     def __repr__(self) -> str:
-        return f"<Tensor {self.trace.nodes[self.output.node].name}: {self.spec}>"
+        return f"<Tensor {self.tracer.nodes[self.output.node].name}: {self.spec}>"
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -65,7 +65,7 @@ class Tensor(NDArrayOperatorsMixin):
     @property
     def shape(self) -> tuple[Any, ...]:
         """The extents: ints, and where they are not known yet numbers that will be."""
-        return self.trace.shape_of(self)
+        return self.tracer.shape_of(self)
 
     @shape.setter
     def shape(self, _: object) -> None:
@@ -110,7 +110,7 @@ class Tensor(NDArrayOperatorsMixin):
         """The tensor in another dtype."""
         if how or named.keys() - {"copy"}:
             raise trace_error("numpy.ndarray.astype", "it takes a dtype and copy= alone")
-        return self.trace.faces[np.ndarray.astype](self, dtype)
+        return self.tracer.faces[np.ndarray.astype](self, dtype)
 
     def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Any:  # noqa: ARG002 - numpy's
         """The tensor in another shape; an extent of -1 is what remains."""
@@ -147,7 +147,7 @@ class Tensor(NDArrayOperatorsMixin):
             raise trace_error(f"{name}.{method}", _no_entry())
         if kwargs:
             raise trace_error(name, f"{', '.join(kwargs)}= has no op in TensorFlow")
-        face = self.trace.faces.get(ufunc)
+        face = self.tracer.faces.get(ufunc)
         if face is None:
             raise trace_error(name, _no_entry())
         return face(*values_in(inputs))
@@ -156,7 +156,7 @@ class Tensor(NDArrayOperatorsMixin):
         self, func: Any, types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         name = f"{func.__module__}.{func.__name__}"
-        face = self.trace.faces.get(func)
+        face = self.tracer.faces.get(func)
         if face is None:
             raise trace_error(name, _no_entry())
         try:
@@ -170,7 +170,7 @@ class Tensor(NDArrayOperatorsMixin):
         return face(*values_in(bound.args), **values_in(bound.kwargs))
 
     def __getitem__(self, index: Any) -> Any:
-        return self.trace.faces[operator.getitem](self, values_in(index))
+        return self.tracer.faces[operator.getitem](self, values_in(index))
 
     def __iter__(self) -> Iterator[Any]:
         if not self.ndim:

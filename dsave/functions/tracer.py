@@ -122,7 +122,7 @@ class Trace:
     def output_of(self, value: Value) -> Output:
         """The tensor's place in the graph; an array becomes a constant of it."""
         if isinstance(value, Tensor):
-            if value.trace is not self:
+            if value.tracer is not self:
                 raise trace_error("a tensor", _FOREIGN)
             return value.output
         return self._constants[value]
@@ -200,7 +200,7 @@ def operand(value: Any) -> Value:
     value = value_of(value)
     if isinstance(value, Number):
         # No longer weak: as numpy makes arrays of Python numbers.
-        return Tensor(value.trace, value.output, value.spec)
+        return Tensor(value.tracer, value.output, value.spec)
     if isinstance(value, Tensor):
         return value
     if isinstance(value, list | tuple) and tensor_in(value) is not None:
@@ -255,7 +255,7 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
     """
     flat, types = bound(op, inputs)
     attrs = {**op.defaults, **types, **given}
-    traces = [value.trace for value in flat if isinstance(value, Tensor)]
+    traces = [value.tracer for value in flat if isinstance(value, Tensor)]
     outputs: Sequence[Value]
     if traces:
         known = (Known(value) if isinstance(value, Tensor) else value for value in flat)

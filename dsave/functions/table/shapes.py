@@ -29,7 +29,7 @@ def extents(value: Known | Array) -> list[int | None]:
     count = value.shape[0]
     if count is None:
         raise trace_error("a shape", "its number of axes must be known when it is traced")
-    return _elements(tensor.trace, tensor.output, count)
+    return _elements(tensor.tracer, tensor.output, count)
 
 
 def _elements(trace: Trace, output: Output, count: int) -> list[int | None]:
@@ -296,7 +296,7 @@ def shape(x: Any) -> Value:
     x = operand(x)
     if not isinstance(x, Tensor) or None not in known_shape(x):
         return ints(known_shape(x))
-    recorded = x.trace.recorded_shapes
+    recorded = x.tracer.recorded_shapes
     if x.output not in recorded:
         recorded[x.output] = apply(_SHAPE, x)
     return recorded[x.output]
