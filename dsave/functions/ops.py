@@ -41,10 +41,7 @@ __all__ = [
 
 
 def gather(x: Any, indices: Any, axis: int = 0) -> Any:
-    """The slices of x at these indices along an axis; negative ones count from its end.
-
-    As `numpy.take`, which does not look at its indices: where only they are traced, use this.
-    """
+    """The slices of x at these indices along an axis; negative ones count from its end."""
     return take(x, indices, axis)
 
 

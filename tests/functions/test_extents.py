@@ -154,6 +154,7 @@ def test_several_unknown_extents_take_a_batch_apart_and_put_it_together(agree):
         (lambda x: x.reshape(x.shape[0], 2, -1), (None, 2, 2)),
         (lambda x: x.reshape(x.shape[0], 2, 2), (None, 2, 2)),
         (lambda x: x.reshape(x.shape[0] * 2, 2), (None, 2)),
+        (lambda x: x.reshape(2, -1, x.shape[0]), (2, 2, None)),
         (lambda x: np.zeros((x.shape[0], 3)), (None, 3)),
         (lambda x: np.broadcast_to(x[0], x.shape), (None, 4)),
         (lambda x: np.tile(x, (1, 2)), (None, 8)),
@@ -172,6 +173,14 @@ def test_several_unknown_extents_take_a_batch_apart_and_put_it_together(agree):
 )
 def test_what_is_known_of_a_result_is_known(look, code, shape):
     assert look.result(code, X)[0] == shape
+
+
+def test_all_that_is_unknown_being_in_a_shape_what_remains_is_known(look):
+    def code(x):
+        return x.reshape(*x.shape[:-1], 2, -1)
+
+    assert look.result(code, BATCH)[0] == (None, None, 2, 3)
+    assert look.result(lambda x: x.reshape(x.shape[0], -1), BATCH)[0] == (None, None)
 
 
 def test_a_slice_by_a_tensor_can_be_computed_with_by_its_extent(look):

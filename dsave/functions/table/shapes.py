@@ -209,26 +209,25 @@ def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
 
 
 def _without_own_extent(a: Value, shape: Any) -> Any:
-    """The shape with -1 for the one unknown extent of `a`, where all else is known to fit.
+    """The shape with what follows from it where all unknown extents of `a` are in it.
 
-    So it can be a constant, and `x.reshape(x.shape[0], -1)` has a known last extent.
+    An extent of -1 is known then, and an only unknown one can be -1, in a constant.
     """
     given = list(shape) if np.iterable(shape) else [shape]
-    mine = [n for n in known_shape(a) if n is not None]
+    unknown = [axis for axis, n in enumerate(known_shape(a)) if n is None]
     own = [n for n in given if isinstance(n, Extent) and n.of(a)]
-    others = [n for n in given if not isinstance(n, Tensor)]
-    if len(mine) != a.ndim - 1 or len(own) != 1 or len(others) != len(given) - 1:
+    others = [n for n in given if type(n) is int]
+    if sorted(n.axis for n in own) != unknown or not len(given) - len(others) == len(own) > 0:
         return shape
-    size, known = math.prod(mine), math.prod(n for n in others if n != -1)
+    size = math.prod(n for n in known_shape(a) if n is not None)
+    known = math.prod(n for n in others if n != -1)
     if others.count(-1) == 1 and known and size % known == 0:
-        rest = size // known
-    elif -1 not in others and size == known:
-        rest = -1  # of which there is none
-    else:
+        given = [size // known if type(n) is int and n == -1 else n for n in given]
+    elif -1 in others or size != known:
         raise trace_error(
             "numpy.reshape", f"elements of shape {known_shape(a)} do not fit in {tuple(given)}"
         )
-    return [-1 if n is own[0] else rest if n == -1 else n for n in given]
+    return [-1 if n is own[0] else n for n in given] if len(own) == 1 else given
 
 
 def _ravel(a: Any, order: str = "C") -> Any:
