@@ -69,6 +69,7 @@ CASES = {
         np.arange(1, x.shape[0]),
         np.arange(x.shape[0], 0, -1),
         np.arange(x.shape[0], dtype="float32"),
+        np.arange(x.shape[0], dtype="uint8"),
         np.arange(x.shape[0]) * 0.5,
         np.arange(0, x.shape[0], 2.0),
     ],

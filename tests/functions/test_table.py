@@ -425,8 +425,8 @@ CASES = {
         normal,
     ),
     "Range": (
-        lambda x: ops.call("Range", [x, x * 0 + np.float32(9), np.float32(2) + x * 0]),
-        ["float32"],
+        lambda x: ops.call("Range", [x, x * 0 + 9, x * 0 + 2]),
+        [*FLOAT, "int32", "int64"],
         [()],
         positive,
     ),
@@ -540,8 +540,10 @@ def test_every_op_is_tried_with_every_dtype_that_it_takes():
     for name in CASES:
         for dtype, unknown in tried(name):
             for node in traced(name, dtype, unknown).graph.nodes:
-                kind = node.attrs.get(OPS[node.op].type_attr) if node.op in OPS else None
-                kinds.setdefault(node.op, set()).add(kind)
+                if node.op in OPS:
+                    op = OPS[node.op]
+                    attrs = {**op.defaults, **node.attrs}
+                    kinds.setdefault(node.op, set()).add(attrs.get(op.type_attr))
     assert set(OPS) <= set(kinds)
     for name, op in OPS.items():
         assert op.types is None or op.types <= kinds[name], name

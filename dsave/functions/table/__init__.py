@@ -6,7 +6,9 @@ from typing import Any
 
 from dsave.functions.op import Op
 from dsave.functions.table import (
+    arithmetic,
     casts,
+    creation,
     elementwise,
     images,
     indexing,
@@ -18,7 +20,10 @@ from dsave.functions.table import (
 )
 from dsave.functions.tensor import Face
 
-_PARTS = (casts, elementwise, reductions, linear, shapes, layout, indexing, nn, images)
+_PARTS = (
+    *(casts, arithmetic, elementwise, reductions, linear),
+    *(shapes, creation, layout, indexing, nn, images),
+)
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})
 """Every op that dsave can run and infer, by TensorFlow's name."""

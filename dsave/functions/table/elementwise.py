@@ -1,13 +1,13 @@
-"""Ops on each element: arithmetic, comparisons, logic, choice and casts."""
+"""Ops on each element: functions of numbers, logic, choice."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from dsave.functions.graph import Array
-from dsave.functions.op import Op, dtypes, op, plain
+from dsave.functions.op import Op, op, plain
 from dsave.functions.stack import trace_error
+from dsave.functions.table.arithmetic import NOT_EQUAL, binary
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
 from dsave.functions.table.rules import (
     COMPLEXES,
@@ -19,28 +19,9 @@ from dsave.functions.table.rules import (
     broadcast_inputs,
     same,
 )
-from dsave.functions.tensor import Face, Tensor
+from dsave.functions.tensor import Face
 from dsave.functions.tracer import apply, operand
 from dsave.model.dtype import DType, dtype_of
-
-
-def _bits(dtype: "np.dtype[Any]") -> int:
-    return 8 * dtype.itemsize
-
-
-def _binary(
-    name: str,
-    function: Callable[..., Any],
-    types: Any,
-    result: str = "T",
-    form: str = "x: T, y: T",
-) -> Op:
-    return op(
-        f"{name}({form}) -> z: {result}",
-        shape=broadcast_inputs,
-        kernel=plain(function),
-        types=types,
-    )
 
 
 def _unary(name: str, function: Callable[..., Any], types: Any, result: str = "T") -> Op:
@@ -56,8 +37,6 @@ def _logical(name: str, function: Callable[..., Any]) -> Op:
 _AND = _logical("LogicalAnd", np.logical_and)
 _OR = _logical("LogicalOr", np.logical_or)
 _NOT = op("LogicalNot(x: bool) -> y: bool", shape=same, kernel=plain(np.logical_not))
-_COMPARED = NUMBERS | dtypes("bool string")
-_NOT_EQUAL = _binary("NotEqual", np.not_equal, _COMPARED, "bool")
 _ABS = _unary("Abs", np.absolute, FLOATS | SIGNED)
 _COMPLEX_ABS = op(
     "ComplexAbs(x: T) -> y: Tout", shape=same, kernel=plain(np.absolute), types=COMPLEXES
@@ -76,43 +55,25 @@ _CONJ = op(
 _IDENTITY = op("Identity(input: T) -> output: T", shape=same, kernel=plain(np.asarray))
 _WHOLE = dict.fromkeys("iub", _IDENTITY)
 _SQUARE = _unary("Square", np.square, NUMBERS)
-
-
-def _floored(x: Array, y: Array) -> Array:
-    """TensorFlow's quotients of floats are rounded down once they are computed."""
-    return np.floor_divide(x, y) if x.dtype.kind in "iu" else np.floor(np.true_divide(x, y))
-
-
-_FLOOR_DIV = _binary("FloorDiv", _floored, REALS)
-_FLOOR_MOD = _binary("FloorMod", np.remainder, REALS)
-
-
-def _clamped(shift: Callable[..., Any]) -> Callable[..., Any]:
-    """TensorFlow shifts by as many bits as there are but one at most, and by none at least."""
-    return lambda x, y: shift(x, np.clip(y, 0, _bits(x.dtype) - 1))
-
-
-_LEFT_SHIFT = _binary("LeftShift", _clamped(np.left_shift), INTEGERS)
-_RIGHT_SHIFT = _binary("RightShift", _clamped(np.right_shift), INTEGERS)
-_POW = _binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
+_POW = binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
 
 # numpy's function, the op, and the op for operands of another kind (`numpy.dtype.kind`).
 _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
-    (np.add, _binary("AddV2", np.add, NUMBERS), {"b": _OR}),
-    (np.subtract, _binary("Sub", np.subtract, NUMBERS), {}),
-    (np.multiply, _binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
-    (np.true_divide, _binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
+    (np.add, binary("AddV2", np.add, NUMBERS), {"b": _OR}),
+    (np.subtract, binary("Sub", np.subtract, NUMBERS), {}),
+    (np.multiply, binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
+    (np.true_divide, binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
     (np.power, _POW, {}),
     (np.float_power, _POW, {}),
-    (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
-    (np.minimum, _binary("Minimum", np.minimum, REALS), {"b": _AND}),
-    (np.arctan2, _binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
+    (np.maximum, binary("Maximum", np.maximum, REALS), {"b": _OR}),
+    (np.minimum, binary("Minimum", np.minimum, REALS), {"b": _AND}),
+    (np.arctan2, binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
     (np.logical_and, _AND, {}),
     (np.logical_or, _OR, {}),
     (np.logical_not, _NOT, {}),
-    (np.bitwise_and, _binary("BitwiseAnd", np.bitwise_and, INTEGERS), {"b": _AND}),
-    (np.bitwise_or, _binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
-    (np.bitwise_xor, _binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": _NOT_EQUAL}),
+    (np.bitwise_and, binary("BitwiseAnd", np.bitwise_and, INTEGERS), {"b": _AND}),
+    (np.bitwise_or, binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
+    (np.bitwise_xor, binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": NOT_EQUAL}),
     (np.invert, _unary("Invert", np.invert, INTEGERS), {"b": _NOT}),
     (np.positive, _IDENTITY, {}),
     (np.negative, _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES), {}),
@@ -147,15 +108,6 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.isfinite, _unary("IsFinite", np.isfinite, FLOATS, "bool"), {}),
 )
 
-_COMPARISONS: tuple[tuple[np.ufunc, Op], ...] = (
-    (np.equal, _binary("Equal", np.equal, _COMPARED, "bool")),
-    (np.not_equal, _NOT_EQUAL),
-    (np.less, _binary("Less", np.less, REALS, "bool")),
-    (np.less_equal, _binary("LessEqual", np.less_equal, REALS, "bool")),
-    (np.greater, _binary("Greater", np.greater, REALS, "bool")),
-    (np.greater_equal, _binary("GreaterEqual", np.greater_equal, REALS, "bool")),
-)
-
 
 def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
     def face(*inputs: Any) -> Any:
@@ -169,33 +121,6 @@ def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
         return apply(chosen, *map(cast, inputs, wanted), **types)
 
     return face
-
-
-def _comparison(ufunc: np.ufunc, op: Op) -> Face:
-    def face(x1: Any, x2: Any) -> Any:
-        if _is_beyond(x2, x1):
-            return np.full_like(operand(x1), ufunc(0, x2), dtype=bool)
-        if _is_beyond(x1, x2):
-            return np.full_like(operand(x2), ufunc(x1, 0), dtype=bool)
-        x, y = _converted(ufunc, x1, x2)
-        # uint64 and int64 numpy compares as they are: what is below 0 is less than all others.
-        if x.dtype.kind + y.dtype.kind == "ui":
-            return np.where(y < 0, ufunc(0, -1), apply(op, x, cast(y, x.dtype)))
-        if x.dtype.kind + y.dtype.kind == "iu":
-            return np.where(x < 0, ufunc(-1, 0), apply(op, cast(x, y.dtype), y))
-        return apply(op, x, y)
-
-    return face
-
-
-def _is_beyond(number: Any, other: Any) -> bool:
-    """Whether a Python int is none that the integers it is compared with can be."""
-    if type(number) is not int or type(other) is int:
-        return False
-    dtype = operand(other).dtype
-    if dtype.kind not in "iu":
-        return False
-    return not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
@@ -276,76 +201,8 @@ def _trunc(x: Any) -> Any:
     return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
 
 
-def _converted(ufunc: np.ufunc, *inputs: Any) -> list[Any]:
-    """The inputs in the dtypes that numpy's ufunc computes in."""
-    return list(map(cast, inputs, loop_dtypes(ufunc, inputs)))
-
-
-def _hypot(x1: Any, x2: Any) -> Any:
-    x, y = _converted(np.hypot, x1, x2)
-    if x.dtype.itemsize < 4:
-        return cast(_hypot(cast(x, np.float32), cast(y, np.float32)), x.dtype)
-    x, y = np.abs(x), np.abs(y)
-    larger = np.maximum(x, y)
-    # Squares of large numbers would overflow, so the larger is taken out of the root.
-    ratio = np.minimum(x, y) / np.where(larger == 0, 1, larger)
-    root = larger * np.sqrt(1 + np.square(ratio))
-    return np.where(np.isinf(x) | np.isinf(y), np.inf, root)
-
-
-def _floor_divide(x1: Any, x2: Any) -> Any:
-    x, y = _converted(np.floor_divide, x1, x2)
-    if x.dtype.kind in "iu":
-        return _unless_by_zero(_FLOOR_DIV, x, y)
-    if x.dtype.itemsize < 4:
-        return cast(_floor_divide(cast(x, np.float32), cast(y, np.float32)), x.dtype)
-    # TensorFlow rounds x / y down, of which 1 / 0.1 is 10; numpy leaves out what remains.
-    rest = apply(_FLOOR_MOD, x, y)
-    quotient = np.rint((x - rest) / y)
-    if not isinstance(y, Tensor) and (np.isfinite(y) & (y != 0)).all():
-        return quotient
-    return np.where(y == 0, x / y, np.where(np.isinf(rest), -1, quotient))
-
-
-def _remainder(x1: Any, x2: Any) -> Any:
-    x, y = _converted(np.remainder, x1, x2)
-    return (
-        _unless_by_zero(_FLOOR_MOD, x, y) if x.dtype.kind in "iu" else apply(_FLOOR_MOD, x, y)
-    )
-
-
-def _unless_by_zero(op: Op, x: Any, y: Any) -> Any:
-    """Of integers, and 0 where they are divided by 0, which TensorFlow refuses."""
-    if not isinstance(y, Tensor) and y.all():
-        return apply(op, x, y)
-    by_zero = y == 0
-    return np.where(by_zero, 0, apply(op, x, np.asarray(np.where(by_zero, 1, y))))
-
-
-def _shift(ufunc: np.ufunc, op: Op) -> Face:
-    def face(x1: Any, x2: Any) -> Any:
-        x, y = _converted(ufunc, x1, x2)
-        within = y < _bits(y.dtype)
-        if y.dtype.kind == "i":
-            within = within & (y >= 0)
-        shifted = apply(op, x, y)
-        if not isinstance(y, Tensor) and np.all(within):
-            return shifted
-        # Beyond them numpy has what is left when all bits are shifted out.
-        left: Any = 0
-        if op is _RIGHT_SHIFT and x.dtype.kind == "i":
-            left = np.where(x < 0, cast(-1, x.dtype), cast(0, x.dtype))
-        return np.where(within, shifted, left)
-
-    return face
-
-
 OPS: tuple[Op, ...] = (
-    *dict.fromkeys([*(op for _, op, _ in _UFUNCS), *(op for _, op in _COMPARISONS)]),
-    _FLOOR_DIV,
-    _FLOOR_MOD,
-    _LEFT_SHIFT,
-    _RIGHT_SHIFT,
+    *dict.fromkeys(op for _, op, _ in _UFUNCS),
     _COMPLEX_ABS,
     _REAL,
     _IMAG,
@@ -355,11 +212,6 @@ OPS: tuple[Op, ...] = (
 
 FACES: dict[Callable[..., Any], Face] = {
     **{ufunc: _ufunc(ufunc, op, by_kind) for ufunc, op, by_kind in _UFUNCS},
-    **{ufunc: _comparison(ufunc, op) for ufunc, op in _COMPARISONS},
-    np.floor_divide: _floor_divide,
-    np.remainder: _remainder,
-    np.left_shift: _shift(np.left_shift, _LEFT_SHIFT),
-    np.right_shift: _shift(np.right_shift, _RIGHT_SHIFT),
     np.where: _where,
     np.clip: _clip,
     np.round: _round,
@@ -374,7 +226,5 @@ FACES: dict[Callable[..., Any], Face] = {
     np.deg2rad: _scaled(np.deg2rad, np.pi / 180.0),
     np.logical_xor: _logical_xor,
     np.trunc: _trunc,
-    np.hypot: _hypot,
-    np.divmod: lambda x1, x2: (np.floor_divide(x1, x2), np.remainder(x1, x2)),
     np.copy: lambda a: a,
 }

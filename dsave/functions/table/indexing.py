@@ -10,8 +10,9 @@ from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
+from dsave.functions.table.extents import extents, vector
 from dsave.functions.table.rules import ints, known, normal_axis
-from dsave.functions.table.shapes import extents, shape, vector
+from dsave.functions.table.shapes import shape
 from dsave.functions.tensor import Face, Known, Tensor
 from dsave.functions.tracer import Value, apply, known_shape, operand
 
