@@ -4,10 +4,12 @@
 - the index that format.md takes apart is what dsave writes, byte for byte, and so is the rest
 - README's Python runs as it stands, and what it saves shows as README says, and is served so
 - design.md's way to gather host-local directories makes one whole SavedModel of them
+- functions.md lists what is traced, its Python runs and is traced
 - README's cluster config is one; links lead somewhere; the modules that design.md names exist
 """
 
 import importlib.util
+import operator
 import os
 import re
 import shlex
@@ -15,6 +17,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +25,19 @@ import pytest
 import yaml
 
 import dsave
+from dsave import ops
 from dsave.format.bundle import ShardWriter, build_index, slice_key
 from dsave.format.crc32c import crc32c, mask
 from dsave.format.strings import encode_strings
+from dsave.functions.number import Extent
+from dsave.functions.table import FACES
+from dsave.functions.tensor import _METHODS, Tensor
 from dsave.model.dtype import dtype_of
 
 ROOT = Path(__file__).parent.parent
-README, DESIGN, FORMAT = (
+README, DESIGN, FORMAT, FUNCTIONS = (
     (ROOT / name).read_text("utf-8")
-    for name in ("README.md", "docs/design.md", "docs/format.md")
+    for name in ("README.md", "docs/design.md", "docs/format.md", "docs/functions.md")
 )
 
 
@@ -193,7 +200,40 @@ def test_the_cluster_config_of_the_readme_is_one():
     assert spec.local_paths == ("/tmp",)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/format.md"])
+def in_lines(names):
+    return textwrap.fill(", ".join(sorted(names)), 100, break_on_hyphens=False) + "\n"
+
+
+def numpy_name(function):
+    name = function.__name__
+    if getattr(np, name, None) is function:
+        return name
+    return f"{function.__module__.removeprefix('numpy.')}.{name}"
+
+
+def test_the_functions_that_are_said_to_be_supported_are_those_in_the_table():
+    others = (Extent, operator.getitem, np.ndarray.astype)
+    public = [numpy_name(function) for function in FACES if function not in others]
+    ours = [name for name in ops.__all__ if name != "read"]
+    methods = _METHODS | {name for name in vars(Tensor) if hasattr(np.ndarray, name)}
+    methods = {name for name in methods if not name.startswith("_")}
+    for name, names in (("numpy", public), ("methods", methods), ("ops", ours)):
+        # In an update of the document, the right side is what to put there.
+        assert named(FUNCTIONS, name) == in_lines(names)
+
+
+def test_the_python_of_the_functions_runs_and_is_traced():
+    names = {}
+    exec("\n".join(fenced(FUNCTIONS, "python")), names)
+    x = np.random.default_rng(0).random((2, 5, 64), np.float32)
+    attend = names["attend"]
+    np.testing.assert_allclose(attend.get_concrete_function()(x), attend(x), rtol=1e-4)
+    assert attend.get_concrete_function().structured_outputs.shape == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/design.md", "docs/format.md", "docs/functions.md"]
+)
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text("utf-8")
     text = re.sub("^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)

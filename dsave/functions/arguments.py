@@ -8,9 +8,11 @@ import numpy as np
 
 from dsave.errors import OptionTypeError
 from dsave.functions.graph import TensorSpec
-from dsave.functions.structure import mapped, paths, rebuilt
+from dsave.functions.names import Names
+from dsave.functions.number import Number
+from dsave.functions.structure import flatten, mapped, paths, rebuilt
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import Value, operand, spec_dtype
+from dsave.functions.tracer import Value, described, known_shape, operand
 from dsave.model.readable import value_of
 
 Args = tuple[object, ...]
@@ -31,8 +33,7 @@ def spec_of(argument: object) -> object:
     if isinstance(argument, TensorSpec) or type(argument) in _LITERALS:
         return argument
     if isinstance(argument, Tensor | np.ndarray | np.generic):
-        value = operand(argument)
-        return TensorSpec(value.shape, spec_dtype(value))
+        return described(operand(argument))
     raise OptionTypeError(
         "an argument",
         f"a TensorSpec, an array, a number, a str or None is wanted, got {argument!r}; "
@@ -68,8 +69,8 @@ def fitting_value(given: object, wanted: TensorSpec, name: str) -> Value:
             given = np.asarray(given, wanted.dtype.numpy)
         except (TypeError, ValueError, OverflowError) as error:
             raise OptionTypeError(name, f"{wanted} is wanted: {error}") from None
-    value = operand(given)
-    fitting_spec(TensorSpec(value.shape, spec_dtype(value)), wanted, name)
+    value = operand(given.astype(wanted.dtype) if isinstance(given, Number) else given)
+    fitting_spec(described(value), wanted, name)
     return value
 
 
@@ -97,15 +98,31 @@ def fitted(wanted: object, given: object, name: str, change: Change) -> object:
 def named(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -> Any:
     """The arguments with a name for each TensorSpec among them, its own if it has one."""
     names = _leaf_names(signature, args, kwargs)
-    taken: set[str] = set()
+    unique = Names(case_matters=True).unique
 
     def with_name(leaf: object) -> object:
         name = next(names)
         if not isinstance(leaf, TensorSpec):
             return leaf
-        return TensorSpec(leaf.shape, leaf.dtype, _unique(leaf.name or name, taken))
+        return TensorSpec(leaf.dims, leaf.dtype, unique(leaf.name or name))
 
     return mapped(with_name, (args, kwargs))
+
+
+def check_names(wanted: object, given: object, name: str) -> None:
+    """Whether extents that have one name in the specs are equal in the values.
+
+    Raises:
+        OptionTypeError: they are not.
+    """
+    found: dict[Any, Any] = {}
+    for spec, value in zip(flatten(wanted), flatten(given), strict=True):
+        if not isinstance(spec, TensorSpec) or not isinstance(value, Tensor | np.ndarray):
+            continue
+        for dim, extent in zip(spec.dims, known_shape(value), strict=True):
+            has_name = isinstance(dim, str) and extent is not None
+            if has_name and found.setdefault(dim, extent) != extent:
+                raise OptionTypeError(name, f"{dim!r} is {found[dim]} and {extent}")
 
 
 def _leaf_names(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -> Iterator[str]:
@@ -124,12 +141,3 @@ def _leaf_names(signature: inspect.Signature, args: Args, kwargs: KeywordArgs) -
     for name, value in by_name:
         for path in paths(value):
             yield "_".join((name, *path))
-
-
-def _unique(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name

@@ -10,6 +10,7 @@ from dsave.errors import ModelError, OptionTypeError
 from dsave.functions.graph import Attr, TensorSpec
 from dsave.functions.op import Op
 from dsave.functions.table import OPS
+from dsave.functions.tensor import Tensor
 from dsave.functions.tracer import Value, apply, bound, current_trace, operand
 from dsave.model.dtype import DType, dtype_of
 
@@ -64,6 +65,8 @@ def attr_of(given: Any, name: str) -> Attr:
         OptionTypeError: no attribute can be made of it.
     """
     attr: Any
+    if isinstance(given, Tensor):
+        raise OptionTypeError(name, f"no attribute can be made of a tensor, {given.spec}")
     if isinstance(given, bool | np.bool_):
         return bool(given)
     if isinstance(given, int | np.integer):

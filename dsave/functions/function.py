@@ -1,15 +1,18 @@
 """`dsave.function`: numpy code that runs as it is, and is traced where a graph is wanted."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, overload
 
-from dsave.errors import OptionTypeError, TraceError
+import numpy as np
+
+from dsave.errors import OptionTypeError
 from dsave.functions.arguments import (
     Args,
     Change,
     KeywordArgs,
+    check_names,
     fitted,
     fitting_spec,
     fitting_value,
@@ -17,12 +20,11 @@ from dsave.functions.arguments import (
     spec_of,
 )
 from dsave.functions.graph import FunctionGraph, TensorSpec
-from dsave.functions.run import run_graph
-from dsave.functions.stack import trace_error
+from dsave.functions.run import record_graph, run_graph
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
 from dsave.functions.tracer import Trace, Value, current_trace
-from dsave.model.readable import reading_eagerly, value_of
+from dsave.model.readable import reading_eagerly, value_of, values_in
 from dsave.model.trackable import METHOD_SLOT, Module
 
 
@@ -60,26 +62,31 @@ class ConcreteFunction:
     def __call__(self, *tensors: object, **by_name: object) -> object:
         """Run the graph with numpy: on the tensor arguments in order, or by their names.
 
+        In a function's trace it becomes part of that graph.
+
         Raises:
             OptionTypeError: an argument is missing, or is not of its spec.
-            TraceError: a function is being traced.
         """
-        if current_trace() is not None:
-            raise trace_error(
-                self.name, "a concrete function runs with numpy; call the one it was traced of"
-            )
         specs = self.arguments
         given = dict(zip([spec.name for spec in specs], tensors, strict=False), **by_name)
         names = [str(spec.name) for spec in specs]
         if len(tensors) + len(by_name) != len(names) or given.keys() != set(names):
             raise OptionTypeError(self.name, f"the arguments are {', '.join(names) or 'none'}")
-        arguments = [fitting_value(given[str(spec.name)], spec, self.name) for spec in specs]
+        arguments: list[Any] = [
+            fitting_value(given[str(spec.name)], spec, self.name) for spec in specs
+        ]
+        check_names(specs, arguments, self.name)
         with reading_eagerly():
             return self._results(arguments)
 
     def _results(self, arguments: list[Value]) -> object:
         """The results for arguments that fit."""
-        outputs = iter(run_graph(self.graph, arguments, value_of))
+        trace = current_trace()
+        outputs: Iterator[object] = iter(
+            run_graph(self.graph, arguments, value_of)
+            if trace is None
+            else record_graph(self.graph, arguments, trace)
+        )
         return mapped(
             lambda spec: None if spec is None else next(outputs), self.structured_outputs
         )
@@ -117,9 +124,12 @@ class Function:
         self.__doc__ = python_function.__doc__
         self._attribute = self.name
         self._concrete: dict[object, ConcreteFunction] = {}
+        self._adopted: set[ConcreteFunction] = set()
         code = python_function if instance is None else python_function.__get__(instance)
         self._call: Callable[..., Any] = code
         self.signature = inspect.signature(code)
+        if input_signature is None and not self.signature.parameters:
+            self.input_signature = ()  # what takes nothing is always given the same
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._attribute = name
@@ -156,6 +166,7 @@ class Function:
         if self.input_signature is not None:
             specs = self._bound(self.input_signature, {})
         self._concrete[key_of(specs)] = concrete
+        self._adopted.add(concrete)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Run the code as it is; in another function's trace it becomes part of that graph.
@@ -166,7 +177,7 @@ class Function:
         if self.input_signature is not None:
             args, kwargs = self._fitted(args, kwargs, fitting_value)
         with reading_eagerly():
-            return self._call(*args, **kwargs)
+            return values_in(self._call(*args, **kwargs))
 
     def get_concrete_function(self, *args: object, **kwargs: object) -> ConcreteFunction:
         """The function traced for these TensorSpecs, or for arrays like these.
@@ -184,11 +195,39 @@ class Function:
         elif args or kwargs:
             specs = self._fitted(args, kwargs, fitting_spec)
         else:
-            specs = self._bound(self.input_signature, {})
+            specs = self.wanted()
         key = key_of(specs)
         if key not in self._concrete:
             self._concrete[key] = ConcreteFunction(self._traced(*specs))
         return self._concrete[key]
+
+    def traced_again(self) -> tuple[ConcreteFunction, ...]:
+        """What it is traced to now, for its input_signature or for all that it was traced for.
+
+        What the code finds in Python (numbers, arrays, which variables there are) may be other
+        than it was. `concrete_functions` stay as they are, and so does what was adopted.
+
+        Raises:
+            TraceError: the code cannot be traced.
+        """
+        if self.input_signature is not None and not self._adopted:
+            return (ConcreteFunction(self._traced(*self.wanted())),)
+        return tuple(
+            each
+            if each in self._adopted
+            else ConcreteFunction(self._traced(*each.structured_input_signature))
+            for each in self.concrete_functions
+        )
+
+    def wanted(self) -> Any:
+        """(positional, by keyword): what the input_signature describes, and defaults.
+
+        Arrays among these are tensors.
+        """
+        return mapped(
+            lambda leaf: spec_of(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf,
+            self._bound(self.input_signature or (), {}),
+        )
 
     def _bound(self, args: Args, kwargs: Mapping[str, object]) -> tuple[Args, KeywordArgs]:
         """The arguments as the code takes them, defaults filled in."""
@@ -203,8 +242,10 @@ class Function:
 
     def _fitted(self, args: Args, kwargs: KeywordArgs, change: Change) -> Any:
         """The arguments with each that the input_signature describes changed to fit it."""
-        wanted = self._bound(self.input_signature or (), {})
-        return fitted(wanted, self._bound(args, kwargs), self.name, change)
+        wanted = self.wanted()
+        taken = fitted(wanted, self._bound(args, kwargs), self.name, change)
+        check_names(wanted, taken, self.name)
+        return taken
 
     def _traced(self, args: Args, kwargs: KeywordArgs) -> FunctionGraph:
         structure = named(self.signature, args, kwargs)
@@ -217,11 +258,8 @@ class Function:
             )
             try:
                 results = self._call(*tensors[0], **tensors[1])
-            except ValueError as error:
-                # So numpy covers the error of an assignment to an array's elements.
-                if isinstance(error.__cause__, TraceError):
-                    raise error.__cause__ from None
-                raise
+            except (TypeError, ValueError) as error:
+                raise trace.covered_by(error) from None
             return trace.finished(self.name, structure, arguments, results)
 
 

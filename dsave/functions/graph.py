@@ -4,7 +4,7 @@ The first nodes, one for each argument, are placeholders. A variable is read by 
 which says *what* is read; how is a matter of the policy of a save.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,29 +52,34 @@ READ = "ReadVariableOp"
 class TensorSpec:
     """The shape, the dtype and perhaps the name of a tensor.
 
+    An extent that is not known may have a name: those of one name are equal in all arguments
+    of a function. `dims` are the extents with these names, of which `shape` knows nothing.
+
     Raises:
         DtypeError: a SavedModel cannot hold this dtype.
-        OptionError: an extent that is neither None nor 0 or more.
+        OptionError: an extent that is neither None, nor a name, nor 0 or more.
         OptionTypeError: a shape that is no list of extents.
     """
 
     shape: Shape
     dtype: DType
     name: str | None
+    dims: tuple[int | str | None, ...]
 
     def __init__(
-        self, shape: Sequence[int | None], dtype: object = "float32", name: str | None = None
+        self,
+        shape: Sequence[int | str | None],
+        dtype: object = "float32",
+        name: str | None = None,
     ) -> None:
-        try:
-            extents = tuple(_extent(extent, shape) for extent in shape)
-        except TypeError:
-            raise OptionTypeError(
-                "shape", f"a list of extents is wanted, got {shape!r}"
-            ) from None
+        if isinstance(shape, str) or not isinstance(shape, Iterable):
+            raise OptionTypeError("shape", f"a list of extents is wanted, got {shape!r}")
+        dims = tuple(_dim(extent, shape) for extent in shape)
         set_field = object.__setattr__  # the frozen dataclass is normalised once, here
-        set_field(self, "shape", extents)
+        set_field(self, "shape", tuple(None if isinstance(n, str) else n for n in dims))
         set_field(self, "dtype", dtype_of(dtype))
         set_field(self, "name", name)
+        set_field(self, "dims", dims)
 
     def accepts(self, shape: Sequence[int | None]) -> bool:
         """Whether tensors of this shape are of the spec's shape."""
@@ -83,18 +88,21 @@ class TensorSpec:
         )
 
     def __str__(self) -> str:
-        return f"{self.dtype} {list(self.shape)}"
+        return f"{self.dtype} {list(self.dims)}"
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
-        return f"TensorSpec({list(self.shape)}, {self.dtype.name!r}{name})"
+        return f"TensorSpec({list(self.dims)}, {self.dtype.name!r}{name})"
 
 
-def _extent(extent: object, shape: object) -> int | None:
-    if extent is None:
+def _dim(extent: object, shape: object) -> int | str | None:
+    # Of a tensor that is traced an unknown extent is itself a tensor.
+    if extent is None or isinstance(getattr(extent, "spec", None), TensorSpec):
         return None
+    if isinstance(extent, str) and extent.isidentifier():
+        return extent
     if not hasattr(extent, "__index__") or extent.__index__() < 0:
-        raise OptionError("shape", f"each extent is None, 0 or more, got {shape}")
+        raise OptionError("shape", f"each extent is None, a name, 0 or more, got {shape}")
     return int(extent.__index__())
 
 

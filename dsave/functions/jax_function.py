@@ -6,7 +6,8 @@ and results are in JAX's order: dicts by sorted key.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from dsave.errors import DtypeError, OptionError, OptionTypeError
 from dsave.functions.call import call
 from dsave.functions.function import Function
-from dsave.functions.graph import Shape, TensorSpec
+from dsave.functions.graph import TensorSpec
 from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten
 from dsave.functions.tensor import Tensor
@@ -44,7 +45,8 @@ def jax_function(
 
     Called with arrays it runs through JAX, and returns arrays of numpy. `variables` is a
     pytree of dsave variables; where it is given, their values are the first argument of `fn`.
-    An unknown first extent is the same for all arguments, any other is one of its own.
+    An unknown first extent is the same for all arguments, any other is one of its own, but
+    extents of one name are equal: `TensorSpec(["b", "t", 3])`.
     `platforms`: where the function can run: "cpu", "cuda", "rocm", "tpu".
 
     Raises:
@@ -91,7 +93,6 @@ class _Code:
         for leaf in self._variables:
             if not isinstance(leaf, Variable):
                 raise OptionTypeError("variables", f"dsave variables are wanted, got {leaf!r}")
-        self._flat = jax.jit(self._on_leaves, static_argnums=0)
 
     def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Any:
         leaves, tree = self._jax.tree.flatten((args, dict(kwargs)))
@@ -104,8 +105,8 @@ class _Code:
             self._check(dtype)
         if current_trace() is not None:
             return self._recorded(form, tensors)
-        values = [np.asarray(value_of(variable)) for variable in self._variables]
-        return self._jax.tree.map(np.asarray, self._flat(form, *values, *tensors))
+        values = map(self._jax.numpy.asarray, (*map(value_of, self._variables), *tensors))
+        return self._jax.tree.map(np.asarray, self._on_leaves(form, *values))
 
     def _on_leaves(self, form: tuple[Any, tuple[object, ...]], *leaves: Any) -> Any:
         count = len(self._variables)
@@ -122,13 +123,18 @@ class _Code:
         """What the code returns in a trace: outputs of the op that holds it."""
         scope = self._export.SymbolicScope()
         inputs = [*self._variables, *tensors]
+        shapes = [each.spec.dims if isinstance(each, Tensor) else each.shape for each in inputs]
+        named = {n for shape in shapes for n in shape if isinstance(n, str)}
         structs = [
             self._jax.ShapeDtypeStruct(
-                self._shape(each.shape, place, scope), dtype_of(each.dtype).numpy
+                self._shape(shape, place, named, scope), dtype_of(each.dtype).numpy
             )
-            for place, each in enumerate(inputs)
+            for place, (each, shape) in enumerate(zip(inputs, shapes, strict=True))
         ]
-        exported = self._export.export(self._flat, platforms=self._platforms)(form, *structs)
+        # A new function each time: of the same one jit remembers what the code was.
+        flat = self._jax.jit(lambda *leaves: self._on_leaves(form, *leaves))
+        with self._one_frame():
+            exported = self._export.export(flat, platforms=self._platforms)(*structs)
         self._check_exported(exported)
         kept = [inputs[place] for place in exported.module_kept_var_idx]
         specs = [
@@ -157,14 +163,33 @@ class _Code:
             )
         return results
 
-    def _shape(self, shape: Shape, place: int, scope: Any) -> Any:
-        """A shape whose unknown extents have names."""
-        if None not in shape:
-            return shape
-        names = [
-            str(n) if n is not None else f"d{place}_{axis}" if axis else "b"
-            for axis, n in enumerate(shape)
-        ]
+    @contextmanager
+    def _one_frame(self) -> Iterator[None]:
+        """JAX notes no callers: the same code is the same bytes, whoever exports it."""
+        option, config = "jax_traceback_in_locations_limit", self._jax.config
+        before = getattr(config, option)
+        config.update(option, 1)
+        try:
+            yield
+        finally:
+            config.update(option, before)
+
+    def _shape(
+        self,
+        dims: tuple[int | str | None, ...],
+        place: int,
+        named: Collection[str],
+        scope: Any,
+    ) -> Any:
+        """A shape whose unknown extents have names; those given here are none of the user's."""
+        if all(isinstance(n, int) for n in dims):
+            return dims
+        names = []
+        for axis, n in enumerate(dims):
+            name = str(n) if n is not None else f"d{place}_{axis}" if axis else "b"
+            while n is None and name in named:
+                name += "_"
+            names.append(name)
         return self._export.symbolic_shape(", ".join(names), scope=scope)
 
     def _check(self, dtype: DType) -> None:

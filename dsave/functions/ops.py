@@ -16,7 +16,7 @@ from dsave.functions.table.nn import (
     softmax,
     softplus,
 )
-from dsave.functions.table.shapes import shape
+from dsave.functions.tracer import operand
 from dsave.model.readable import value_of
 
 __all__ = [
@@ -41,11 +41,13 @@ __all__ = [
 
 
 def gather(x: Any, indices: Any, axis: int = 0) -> Any:
-    """The slices of x at these indices along an axis; negative ones count from its end.
-
-    As `numpy.take`, which does not look at its indices: where only they are traced, use this.
-    """
+    """The slices of x at these indices along an axis; negative ones count from its end."""
     return take(x, indices, axis)
+
+
+def shape(x: Any) -> tuple[Any, ...]:
+    """The extents, as `numpy.shape` gives them: ints, and numbers that no trace knows."""
+    return tuple(operand(x).shape)
 
 
 def read(variable: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Run a graph with numpy, by the kernels of the table."""
+"""Run a graph with numpy, by the kernels of the table; or record it in another one."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,6 +9,7 @@ from dsave.errors import ModelError
 from dsave.functions import xla_call_module
 from dsave.functions.graph import CONST, PLACEHOLDER, READ, Array, Capture, FunctionGraph
 from dsave.functions.table import OPS
+from dsave.functions.tracer import Trace, Value
 
 
 def run_graph(
@@ -45,4 +46,22 @@ def run_graph(
                 f"{graph.name}, node {node.name}",
                 f"numpy cannot run the op {node.op}; TensorFlow can",
             )
+    return [values[output.node][output.index] for output in graph.outputs]
+
+
+def record_graph(graph: FunctionGraph, arguments: Sequence[Value], trace: Trace) -> list[Value]:
+    """The outputs of a graph that becomes part of a trace, given its flat arguments."""
+    values: list[Sequence[Value]] = []
+    for place, node in enumerate(graph.nodes):
+        if node.op == PLACEHOLDER:
+            values.append([arguments[place]])
+        elif node.op == CONST:
+            values.append([np.asarray(node.attrs["value"])])
+        elif node.op == READ:
+            assert node.capture is not None
+            values.append([trace.read(graph.captures[node.capture])])
+        else:
+            inputs = [values[source.node][source.index] for source in node.inputs]
+            added = trace.add(node.op, inputs, node.attrs, node.outputs, node.output_args)
+            values.append(added)
     return [values[output.node][output.index] for output in graph.outputs]

@@ -1,4 +1,4 @@
-"""Where the user's code stands: the frames that are neither dsave's nor numpy's."""
+"""Where the user's code stands: the frames that are neither dsave's nor numpy's nor scipy's."""
 
 import sys
 from functools import cache, lru_cache
@@ -12,6 +12,7 @@ from dsave.functions.graph import Frame
 _LEFT_OUT = (
     __file__.rpartition("functions")[0],
     np.__file__.rpartition("__init__")[0],
+    np.__file__.rpartition("numpy")[0] + "scipy/",
     "<frozen ",
 )
 

@@ -5,8 +5,10 @@ recorded as ops, whatever needs the elements is an error.
 """
 
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Never
 
@@ -32,28 +34,42 @@ _METHODS = frozenset(
     )
 )
 
-_SHAPE_HINT = "dsave.ops.shape gives it as a tensor"
+# Ufuncs that others have, and what is the same here.
+_OTHERS = {
+    "erf": "dsave.ops.erf",
+    "expit": "dsave.ops.sigmoid",
+    "log_expit": "-dsave.ops.softplus(-x)",
+}
+
 _FLOW_HINT = "its value is not known while the function is traced; numpy.where chooses by value"
 
 
 class Tensor(NDArrayOperatorsMixin):
     """A node's output."""
 
-    __slots__ = ("output", "spec", "trace")
-    __hash__ = None  # type: ignore[assignment] # as arrays, since == compares elements
+    __slots__ = ("output", "spec", "tracer")
 
-    def __init__(self, trace: "Trace", output: Output, spec: TensorSpec) -> None:
-        self.trace = trace
+    def __init__(self, tracer: "Trace", output: Output, spec: TensorSpec) -> None:
+        self.tracer = tracer
         self.output = output
         self.spec = spec
 
     def __repr__(self) -> str:
-        return f"<Tensor {self.trace.nodes[self.output.node].name}: {self.spec}>"
+        return f"<Tensor {self.tracer.nodes[self.output.node].name}: {self.spec}>"
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # Who asks whether it is an array goes on as with one.
+        return np.ndarray
 
     @property
-    def shape(self) -> Shape:
-        """The extents; None is unknown."""
-        return self.spec.shape
+    def shape(self) -> tuple[Any, ...]:
+        """The extents: ints, and where they are not known yet numbers that will be."""
+        return self.tracer.shape_of(self)
+
+    @shape.setter
+    def shape(self, _: object) -> None:
+        raise trace_error("an assignment to shape", _mutation("x.shape = ...; reshape makes"))
 
     @property
     def dtype(self) -> "np.dtype[Any]":
@@ -66,9 +82,9 @@ class Tensor(NDArrayOperatorsMixin):
         return len(self.spec.shape)
 
     @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod([self._extent(axis) for axis in range(self.ndim)], dtype=np.int64))
+    def size(self) -> Any:
+        """Number of elements: an int, or a number that is not known yet."""
+        return math.prod(self.shape)
 
     @property
     def T(self) -> Any:  # noqa: N802 - numpy's name
@@ -90,36 +106,48 @@ class Tensor(NDArrayOperatorsMixin):
         """The imaginary part."""
         return np.imag(self)
 
-    def astype(self, dtype: object, copy: bool = True) -> Any:  # noqa: ARG002 - numpy's
+    def astype(self, dtype: object, *how: object, **named: object) -> Any:
         """The tensor in another dtype."""
-        return self.trace.faces[np.ndarray.astype](self, dtype)
+        if how or named.keys() - {"copy"}:
+            raise trace_error("numpy.ndarray.astype", "it takes a dtype and copy= alone")
+        return self.tracer.faces[np.ndarray.astype](self, dtype)
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Any:  # noqa: ARG002 - numpy's
         """The tensor in another shape; an extent of -1 is what remains."""
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order)  # type: ignore[call-overload]
 
     def transpose(self, *axes: Any) -> Any:
         """The tensor with its axes permuted, or reversed."""
         order = axes[0] if len(axes) == 1 else axes or None
         return np.transpose(self, order)
 
-    def flatten(self) -> Any:
+    def flatten(self, order: str = "C") -> Any:
         """The tensor with one axis."""
-        return np.ravel(self)
+        return np.ravel(self, order)  # type: ignore[call-overload]
 
-    def copy(self) -> "Tensor":
+    def copy(self, order: str = "C") -> "Tensor":  # noqa: ARG002 - numpy's
         """The tensor itself: nothing changes it."""
         return self
 
+    def __copy__(self) -> "Tensor":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Tensor":
+        return self
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = f"numpy.{ufunc.__name__}"
+        name = ufunc.__name__
+        if getattr(np, name, None) is ufunc:
+            name = f"numpy.{name}"
+        elif name in _OTHERS:
+            raise trace_error(name, f"no op is known for this ufunc; {_OTHERS[name]} is one")
         if kwargs.get("out") is not None:
             raise trace_error(name, _mutation("out= and +=, *= and so on"))
         if method != "__call__":
             raise trace_error(f"{name}.{method}", _no_entry())
         if kwargs:
             raise trace_error(name, f"{', '.join(kwargs)}= has no op in TensorFlow")
-        face = self.trace.faces.get(ufunc)
+        face = self.tracer.faces.get(ufunc)
         if face is None:
             raise trace_error(name, _no_entry())
         return face(*values_in(inputs))
@@ -128,7 +156,7 @@ class Tensor(NDArrayOperatorsMixin):
         self, func: Any, types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         name = f"{func.__module__}.{func.__name__}"
-        face = self.trace.faces.get(func)
+        face = self.tracer.faces.get(func)
         if face is None:
             raise trace_error(name, _no_entry())
         try:
@@ -142,13 +170,19 @@ class Tensor(NDArrayOperatorsMixin):
         return face(*values_in(bound.args), **values_in(bound.kwargs))
 
     def __getitem__(self, index: Any) -> Any:
-        return self.trace.faces[operator.getitem](self, values_in(index))
+        return self.tracer.faces[operator.getitem](self, values_in(index))
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(self._extent(0)))
+        if not self.ndim:
+            raise trace_error("a loop over a tensor", "a scalar has no elements to loop over")
+        return self._rows()
+
+    def _rows(self) -> Iterator[Any]:
+        # Here and not where it is made, or numpy.iterable would take the error for a no.
+        yield from (self[index] for index in range(self._length("a loop over a tensor")))
 
     def __len__(self) -> int:
-        return self._extent(0)
+        return self._length("the length of a tensor")
 
     def __getattr__(self, name: str) -> Any:
         if name in _METHODS:
@@ -164,8 +198,12 @@ class Tensor(NDArrayOperatorsMixin):
         raise trace_error(
             "a conversion to an array",
             "a traced tensor has no elements yet; numpy's functions of tensors take it as it "
-            "is, numpy.stack puts several together, dsave.ops.gather takes elements by it",
+            "is, numpy.stack puts several together, and an array that is indexed by a tensor "
+            "has to be one: numpy.asarray(array, like=x)",
         )
+
+    def __hash__(self) -> int:
+        raise trace_error("a tensor as a key", "it has no hash, as arrays have none")
 
     def __bool__(self) -> Never:
         raise trace_error("a condition on a tensor", _FLOW_HINT)
@@ -183,20 +221,57 @@ class Tensor(NDArrayOperatorsMixin):
     def __float__(self) -> Never:
         raise trace_error("float of a tensor", f"{_FLOW_HINT}, astype converts")
 
+    def __round__(self, ndigits: int | None = None) -> Any:
+        raise trace_error("round of a tensor", "numpy.round rounds tensors")
+
+    def __trunc__(self) -> Never:
+        raise trace_error("math.trunc of a tensor", "numpy.trunc rounds tensors")
+
+    def __floor__(self) -> Never:
+        raise trace_error("math.floor of a tensor", "numpy.floor rounds tensors")
+
+    def __ceil__(self) -> Never:
+        raise trace_error("math.ceil of a tensor", "numpy.ceil rounds tensors")
+
+    def __format__(self, form: str) -> str:
+        if form:
+            raise trace_error("a format of a tensor", "it has no elements to print yet")
+        return str(self)
+
     def __complex__(self) -> Never:
         raise trace_error("complex of a tensor", f"{_FLOW_HINT}, astype converts")
 
-    def _extent(self, axis: int) -> int:
-        if axis >= self.ndim:
-            raise trace_error("the length of a tensor", "a scalar has none")
-        extent = self.spec.shape[axis]
+    def _length(self, what: str) -> int:
+        if not self.ndim:
+            raise trace_error(what, "a scalar has none")
+        extent = self.spec.shape[0]
         if extent is None:
             raise trace_error(
-                "the length of a tensor",
-                f"extent {axis} of {self.spec} is unknown while the function is traced; "
-                f"{_SHAPE_HINT}",
+                what,
+                f"extent 0 of {self.spec} is not known while the function is traced; shape[0] "
+                "can be computed with, and numpy's functions take all elements at once",
             )
         return extent
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A tensor as shape rules see it: what is known of it. An extent of None is unknown."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> Shape:
+        """The extents."""
+        return self.tensor.spec.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.tensor.spec.shape)
+
+    def __int__(self) -> Never:
+        raise trace_error("a shape", f"it depends on a tensor, {self.tensor.spec}")
 
 
 @cache

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dsave.errors import TraceError
+from dsave.functions.constants import Constants
 from dsave.functions.graph import (
     CONST,
     PLACEHOLDER,
@@ -20,12 +22,15 @@ from dsave.functions.graph import (
     FunctionGraph,
     Node,
     Output,
+    Shape,
     TensorSpec,
 )
+from dsave.functions.names import Names
+from dsave.functions.number import Extent, Number
 from dsave.functions.op import Arg, Op
 from dsave.functions.stack import trace_error, user_stack
 from dsave.functions.structure import mapped
-from dsave.functions.tensor import Face, Tensor
+from dsave.functions.tensor import Face, Known, Tensor
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import reading, value_of
 from dsave.model.variable import Variable
@@ -49,17 +54,23 @@ def current_trace() -> "Trace | None":
 
 
 class Trace:
-    """A function's graph in the making. `faces` are what numpy's functions do to tensors."""
+    """A function's graph in the making.
+
+    `faces` are what numpy's functions do to tensors. `recorded_shapes` are vectors of extents.
+    `refused_size` is the last error about a size that is not known.
+    """
 
     def __init__(self, faces: Mapping[Callable[..., Any], Face]) -> None:
         self.faces = faces
         self.nodes: list[Node] = []
-        self._names: set[str] = set()
-        self._uses: dict[str, int] = {}
+        self._names = Names()
         self._captures: dict[Capture, Tensor] = {}
-        self._constants: dict[object, Output] = {}
+        self._constants = Constants(self._add_constant)
+        self._shapes: dict[Output, tuple[int | Extent, ...]] = {}
+        self.recorded_shapes: dict[Output, Tensor] = {}
         # These calls do not return while the function is traced, so they are walked once.
         self._caller = sys._getframe(1)
+        self.refused_size: TraceError | None = None
         self._callers = user_stack()
 
     @contextmanager
@@ -72,6 +83,18 @@ class Trace:
         finally:
             _tracing.reset(token)
             del self._caller
+
+    def covered_by(self, error: Exception) -> Exception:
+        """The error of a tensor that numpy covered with one of its own, or the error as it is.
+
+        So it does in an assignment to an array's elements, and in `numpy.zeros(n)`.
+        """
+        if isinstance(error, TraceError):
+            return error
+        if isinstance(error.__cause__, TraceError):
+            return error.__cause__
+        is_of_a_size = isinstance(error, TypeError) and "sequence of integers" in str(error)
+        return self.refused_size or error if is_of_a_size else error
 
     def argument(self, spec: TensorSpec) -> Tensor:
         """A tensor that is given when the function runs."""
@@ -96,13 +119,26 @@ class Trace:
             self._captures[variable] = tensor
         return tensor
 
+    def shape_of(self, tensor: Tensor) -> tuple[int | Extent, ...]:
+        """The extents of a tensor; those that are unknown are always the same objects."""
+        if tensor.output not in self._shapes:
+            self._shapes[tensor.output] = tuple(
+                Extent(tensor, axis) if extent is None else extent
+                for axis, extent in enumerate(tensor.spec.shape)
+            )
+        return self._shapes[tensor.output]
+
+    def constant(self, array: Array) -> Tensor:
+        """A tensor of these elements."""
+        return Tensor(self, self._constants[array], described(array))
+
     def output_of(self, value: Value) -> Output:
         """The tensor's place in the graph; an array becomes a constant of it."""
         if isinstance(value, Tensor):
-            if value.trace is not self:
+            if value.tracer is not self:
                 raise trace_error("a tensor", _FOREIGN)
             return value.output
-        return self._constant(value)
+        return self._constants[value]
 
     def add(
         self,
@@ -120,7 +156,7 @@ class Trace:
             raise trace_error("a tensor", _FOREIGN)
         sources = tuple(map(self.output_of, inputs))
         node = Node(
-            self._unique(name or _NOT_IN_NAMES.sub("_", op)),
+            self._names.unique(name or _NOT_IN_NAMES.sub("_", op)),
             op,
             sources,
             attrs,
@@ -148,7 +184,7 @@ class Trace:
                 return None
             value = operand(result)
             outputs.append(self.output_of(value))
-            return TensorSpec(value.shape, spec_dtype(value))
+            return described(value)
 
         structure = mapped(output, results)
         return FunctionGraph(
@@ -161,32 +197,11 @@ class Trace:
             structure,
         )
 
-    def _constant(self, array: Array) -> Output:
-        dtype = dtype_of(array.dtype)
-        # The content is copied, since the user may change the array after this use of it.
-        if dtype.is_string:
-            content: object = tuple(array.ravel().tolist())
-            kept = np.array(array, object)
-            kept.flags.writeable = False
-        else:
-            content = array.tobytes()
-            kept = np.frombuffer(content, array.dtype).reshape(array.shape)
-        key = (dtype, array.shape, content)
-        if key not in self._constants:
-            spec = TensorSpec(array.shape, dtype)
-            attrs: Attrs = {"dtype": dtype, "value": kept}
-            (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
-            self._constants[key] = tensor.output
-        return self._constants[key]
-
-    def _unique(self, wanted: str) -> str:
-        # Without regard to case, as in tensorflow/python/framework/ops.py.
-        name, key = wanted, wanted.lower()
-        while name.lower() in self._names:
-            self._uses[key] = self._uses.get(key, 0) + 1
-            name = f"{wanted}_{self._uses[key]}"
-        self._names.add(name.lower())
-        return name
+    def _add_constant(self, dtype: DType, array: Array) -> Output:
+        spec = TensorSpec(array.shape, dtype)
+        attrs: Attrs = {"dtype": dtype, "value": array}
+        (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
+        return tensor.output
 
 
 def operand(value: Any) -> Value:
@@ -196,8 +211,13 @@ def operand(value: Any) -> Value:
         TraceError: it is no tensor.
     """
     value = value_of(value)
+    if isinstance(value, Number):
+        # No longer weak: as numpy makes arrays of Python numbers.
+        return Tensor(value.tracer, value.output, value.spec)
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, list | tuple) and _has_tensors(value):
+        return np.stack([operand(item) for item in value])
     array = np.asarray(value)
     if array.dtype.kind == "U":
         array = np.char.encode(array, "utf-8")
@@ -208,19 +228,38 @@ def operand(value: Any) -> Value:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def _has_tensors(items: Sequence[Any]) -> bool:
+    """Whether there is a tensor among these, or in one of them."""
+    return any(
+        _has_tensors(item)
+        if isinstance(item, list | tuple)
+        else isinstance(value_of(item), Tensor)
+        for item in items
+    )
+
+
 def _text(array: Array) -> Array:
     """An array of objects as one of bytes."""
     for item in array.flat:
         if item is None:
             raise trace_error(
                 "an operand",
-                "None is no tensor; if it is an unknown extent of a shape, "
-                "dsave.ops.shape(x)[axis] gives it as a tensor",
+                "None is no tensor",
             )
         if not isinstance(item, str | bytes):
             raise trace_error("an operand", f"a {type(item).__name__} is no tensor")
     made = [item.encode() if isinstance(item, str) else item for item in array.flat]
     return np.array(made, object).reshape(array.shape)
+
+
+def known_shape(value: Value) -> Shape:
+    """The extents of a tensor or an array; None is unknown."""
+    return value.spec.shape if isinstance(value, Tensor) else value.shape
+
+
+def described(value: Value) -> TensorSpec:
+    """Shape and dtype of a tensor or an array."""
+    return TensorSpec(known_shape(value), spec_dtype(value))
 
 
 def spec_dtype(value: Value) -> DType:
@@ -239,10 +278,11 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
     """
     flat, types = bound(op, inputs)
     attrs = {**op.defaults, **types, **given}
-    traces = [value.trace for value in flat if isinstance(value, Tensor)]
+    traces = [value.tracer for value in flat if isinstance(value, Tensor)]
     outputs: Sequence[Value]
     if traces:
-        shapes = op.shape(attrs, *flat)
+        known = (Known(value) if isinstance(value, Tensor) else value for value in flat)
+        shapes = op.shape(attrs, *known)
         specs = [
             TensorSpec(shape, dtype)
             for shape, dtype in zip(

@@ -35,6 +35,11 @@ class DType:
     variable: bool
 
     @property
+    def dtype(self) -> np.dtype:
+        """The numpy dtype, by which numpy takes this for a dtype."""
+        return self.numpy
+
+    @property
     def is_string(self) -> bool:
         """Whether elements are byte strings of any length."""
         return self.itemsize == 0
@@ -118,6 +123,8 @@ def dtype_of(dtype: object) -> DType:
     """
     if isinstance(dtype, DType):
         return dtype
+    if isinstance(dtype, np.dtype) and dtype in _BY_NUMPY:  # nearly always, and quick
+        return _BY_NUMPY[dtype]
     if isinstance(dtype, str) and dtype in _BY_NAME:
         return _BY_NAME[dtype]
     if dtype is None:  # which numpy would take for float64

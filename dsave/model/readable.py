@@ -2,14 +2,16 @@
 
 While a function is traced the reader gives symbolic tensors; while it runs, arrays. There is
 none outside of functions, where reading a variable is a round trip that should be visible:
-`cluster.read(variable)`.
+`cluster.read(variable)`. There variables are descriptions: in lists, as keys, in `==`.
 """
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dsave.errors import ModelError
@@ -75,7 +77,12 @@ def value_of(item: Any) -> Any:
             "a variable is a description without a value; cluster.read(variable) reads it, "
             "and code in a dsave.function can compute with it",
         )
-    return reader(item)
+    # Whoever looks a value up has variables as keys, and compares descriptions.
+    token = _reader.set(None)
+    try:
+        return reader(item)
+    finally:
+        _reader.reset(token)
 
 
 def values_in(item: Any) -> Any:
@@ -84,6 +91,8 @@ def values_in(item: Any) -> Any:
         return value_of(item)
     if type(item) in {list, tuple}:
         return type(item)(values_in(each) for each in item)
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*map(values_in, item))
     if type(item) is dict:
         return {key: values_in(each) for key, each in item.items()}
     return item
@@ -92,14 +101,30 @@ def values_in(item: Any) -> Any:
 class Readable(NDArrayOperatorsMixin):
     """What numpy code may use as an array, though its values are elsewhere.
 
-    `==` and `hash` are those of the object, as the walk of the object tree needs them:
-    `np.equal` compares values.
+    In the code of a function, traced or run, all operators are those of the value, `==` and
+    conditions too, and so are methods and conversions. Elsewhere `==` is that of the
+    description, which is true in conditions, and the rest is an error. `hash` never asks.
     """
 
     __slots__ = ()
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
     __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        in_a_function = _reader.get() is not None
+        return NDArrayOperatorsMixin.__eq__(self, other) if in_a_function else self._is(other)
+
+    def __ne__(self, other: object) -> Any:
+        in_a_function = _reader.get() is not None
+        return (
+            NDArrayOperatorsMixin.__ne__(self, other) if in_a_function else not self._is(other)
+        )
+
+    def __bool__(self) -> bool:
+        return _reader.get() is None or bool(value_of(self))
+
+    def _is(self, other: object) -> bool:
+        """Whether it describes the same."""
+        return self is other
 
     def __array_ufunc__(
         self, ufunc: Any, method: str, *inputs: Any, out: object = None, **kwargs: Any
@@ -126,45 +151,23 @@ class Readable(NDArrayOperatorsMixin):
     def __iter__(self) -> Iterator[Any]:
         return iter(value_of(self))
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return int(value_of(self).ndim)
+    def __len__(self) -> int:
+        return len(value_of(self))
 
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(value_of(self).size)
+    def __index__(self) -> int:
+        return operator.index(value_of(self))
 
-    @property
-    def T(self) -> Any:  # noqa: N802 - numpy's name
-        """The value with its axes reversed."""
-        return value_of(self).T
+    def __int__(self) -> int:
+        return int(value_of(self))
 
-    def astype(self, dtype: Any) -> Any:
-        """The value in another dtype."""
-        return value_of(self).astype(dtype)
+    def __float__(self) -> float:
+        return float(value_of(self))
 
-    def reshape(self, *shape: Any) -> Any:
-        """The value in another shape."""
-        return value_of(self).reshape(*shape)
+    def __complex__(self) -> complex:
+        return complex(value_of(self))
 
-    def transpose(self, *axes: Any) -> Any:
-        """The value with its axes permuted."""
-        return value_of(self).transpose(*axes)
-
-    def sum(self, *args: Any, **kwargs: Any) -> Any:
-        """The sum of the value, as `numpy.sum`."""
-        return value_of(self).sum(*args, **kwargs)
-
-    def mean(self, *args: Any, **kwargs: Any) -> Any:
-        """The mean of the value, as `numpy.mean`."""
-        return value_of(self).mean(*args, **kwargs)
-
-    def max(self, *args: Any, **kwargs: Any) -> Any:
-        """The largest element, as `numpy.max`."""
-        return value_of(self).max(*args, **kwargs)
-
-    def min(self, *args: Any, **kwargs: Any) -> Any:
-        """The smallest element, as `numpy.min`."""
-        return value_of(self).min(*args, **kwargs)
+    def __getattr__(self, name: str) -> Any:
+        """What arrays have: attributes and methods of the value."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"a variable has no {name!r}", name=name, obj=self)
+        return getattr(value_of(self), name)

@@ -58,12 +58,13 @@ class Aggregation(enum.IntEnum):
         raise OptionError("aggregation", f"{obj!r} is none of {allowed}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Component(Readable):
     """One device's part in a variable.
 
     `key` is the name under which the device's host holds the array, whose box in the
-    variable is `box`. In numpy expressions it stands for that array.
+    variable is `box`. In the code of a function it stands for that array, as a variable for its
+    value; elsewhere components are equal that have equal fields.
     """
 
     name: str
@@ -71,6 +72,16 @@ class Component(Readable):
     key: str
     box: Box
     dtype: DType
+
+    def __hash__(self) -> int:
+        return hash(self._fields)
+
+    def _is(self, other: object) -> bool:
+        return type(other) is Component and self._fields == other._fields
+
+    @property
+    def _fields(self) -> tuple[object, ...]:
+        return self.name, self.device, self.key, self.box, self.dtype
 
     @property
     def host(self) -> str:
@@ -82,8 +93,7 @@ class Component(Readable):
 class Variable(Readable):
     """One array on one device.
 
-    In the numpy expressions of a function it stands for its value; `==` compares the
-    descriptions (`Readable`).
+    In the code of a function it stands for its value, elsewhere for itself (`Readable`).
     """
 
     name: str

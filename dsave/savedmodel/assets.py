@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from dsave.errors import CorruptionError
 from dsave.format.naming import ASSETS_DIRECTORY
+from dsave.functions.names import Names
 from dsave.model.asset import Asset
 from dsave.model.dtype import STRING
 from dsave.model.slices import Box
 from dsave.proto.saved_model_pb2 import MetaGraphDef
-from dsave.savedmodel.nodes import Names, add_node
+from dsave.savedmodel.nodes import add_node
 from dsave.savedmodel.resources import Resource
 from dsave.savedmodel.tree import Kind, Tree
 

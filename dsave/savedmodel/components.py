@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from dsave.errors import ModelError
 from dsave.format.bundle import Entry
+from dsave.functions.names import Names
 from dsave.model.slices import Box
 from dsave.model.trackable import Module, Node, ObjectGraph, checkpoint_key
 from dsave.model.variable import (
@@ -35,7 +36,6 @@ from dsave.model.variable import (
     Variable,
 )
 from dsave.options import VariablePolicy
-from dsave.savedmodel.nodes import Names
 from dsave.savedmodel.tree import StoredVariable
 
 COMPONENTS = "_components"

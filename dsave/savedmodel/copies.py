@@ -11,6 +11,7 @@ import numpy as np
 
 from dsave.errors import ModelError
 from dsave.functions.graph import Array, TensorSpec
+from dsave.functions.names import Names
 from dsave.model.asset import Asset
 from dsave.model.dtype import dtype_of
 from dsave.model.variable import Variable
@@ -23,7 +24,7 @@ from dsave.savedmodel.function_def import (
     set_input_shapes,
 )
 from dsave.savedmodel.interpreter import Handle, Interpreter, plain_name
-from dsave.savedmodel.nodes import Names, add_const
+from dsave.savedmodel.nodes import add_const
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import Resource, add_capture
 from dsave.savedmodel.stored_function import Body, StoredFunction

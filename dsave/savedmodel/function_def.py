@@ -22,10 +22,10 @@ from dsave.functions.graph import (
     Shape,
     TensorSpec,
 )
+from dsave.functions.names import Names
 from dsave.functions.table import OPS
 from dsave.proto.graph_pb2 import AttrValue, FunctionDef
 from dsave.savedmodel.nodes import (
-    Names,
     Nodes,
     add_node,
     function_attr,

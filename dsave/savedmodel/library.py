@@ -6,7 +6,7 @@ fingerprints order functions by the number.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsave.functions.function import ConcreteFunction, Function
@@ -18,7 +18,7 @@ from dsave.savedmodel.function_def import Stack, set_function
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import Resource
 from dsave.savedmodel.stored_function import StoredFunction
-from dsave.savedmodel.structured import input_signature_of, set_structure
+from dsave.savedmodel.structured import set_structure
 
 _FIRST_NUMBER = 2
 """After those of the functions of the saver."""
@@ -38,6 +38,23 @@ class LibraryFunction:
     outputs: tuple[TensorSpec, ...]
     captures: tuple[Resource, ...]
     by_name: bool = False
+
+
+class Traces:
+    """What functions are traced to for one save: by their code as it is then, and each once."""
+
+    def __init__(self) -> None:
+        self._traced: dict[Function, tuple[ConcreteFunction, ...]] = {}
+
+    def __getitem__(self, function: Function) -> tuple[ConcreteFunction, ...]:
+        """All that is saved of a function.
+
+        Raises:
+            TraceError: it cannot be traced.
+        """
+        if function not in self._traced:
+            self._traced[function] = function.traced_again()
+        return self._traced[function]
 
 
 class Library:
@@ -106,7 +123,9 @@ class Library:
         proto = self.new(graph.name)
         name = proto.signature.name
         captures, self.stacks[name] = set_function(proto, graph, self._readings)
-        self.describe(name, captures, graph.structured_inputs, graph.structured_outputs, name)
+        self.describe(
+            name, captures, graph.structured_inputs, graph.structured_outputs, graph.name
+        )
         outputs = [graph.nodes[output.node].outputs[output.index] for output in graph.outputs]
         return LibraryFunction(name, graph.arguments, tuple(outputs), captures)
 
@@ -117,18 +136,7 @@ class Library:
             function.structured_outputs,
         )
         if name not in self._saved:
-            self.describe(name, captures, (args, kwargs), outputs, name)
+            self.describe(name, captures, (args, kwargs), outputs, function.name)
         names = [spec.name for spec in function.arguments]
         by_name = not args and names == sorted(kwargs) and isinstance(outputs, Mapping)
         return LibraryFunction(name, function.arguments, function.results, captures, by_name)
-
-
-def concrete_functions_of(function: Function) -> Iterator[ConcreteFunction]:
-    """Those it was traced to, and what it is traced to if its signature says all.
-
-    Raises:
-        TraceError: it cannot be traced.
-    """
-    if input_signature_of(function) is not None:
-        function.get_concrete_function()
-    yield from function.concrete_functions

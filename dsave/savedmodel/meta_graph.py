@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.names import Names
 from dsave.model.asset import Asset
 from dsave.model.trackable import ObjectGraph
 from dsave.options import SaveOptions
@@ -27,8 +28,8 @@ from dsave.savedmodel.components import ComponentNode, expanded
 from dsave.savedmodel.debug_info import build_debug_info
 from dsave.savedmodel.debug_stripper import strip_debug_ops
 from dsave.savedmodel.function_def import Stack
-from dsave.savedmodel.library import Library, concrete_functions_of
-from dsave.savedmodel.nodes import Names, add_node
+from dsave.savedmodel.library import Library, Traces
+from dsave.savedmodel.nodes import add_node
 from dsave.savedmodel.object_graph import set_saved_object_graph, trackable_object_graph
 from dsave.savedmodel.reads import Readings
 from dsave.savedmodel.resources import GraphVariable, add_variable
@@ -89,7 +90,8 @@ def build_saved_model(
         OptionError, OptionTypeError: an option or the signatures ask for what cannot be done.
     """
     policy = options.variable_policy
-    wanted = chosen_signatures(signatures, graph)
+    traces = Traces()
+    wanted = chosen_signatures(signatures, graph, traces)
     graph, components = expanded(graph, policy)
     object_graph = trackable_object_graph(graph, components)
     proto = SavedModel(saved_model_schema_version=1)
@@ -115,8 +117,8 @@ def build_saved_model(
         )
         for signature in wanted
     }
-    set_saved_object_graph(objects, graph, components, policy, library, added)
-    for name, alias in _aliases(options.function_aliases or {}, library):
+    set_saved_object_graph(objects, graph, components, policy, traces, library, added)
+    for name, alias in _aliases(options.function_aliases or {}, traces, library):
         meta_graph.meta_info_def.function_aliases[name] = alias
     _check_namespaces(main, options.namespace_whitelist or ())
     _add_init_op(meta_graph, names, [f"^{asset.initializer}" for asset in assets])
@@ -162,21 +164,32 @@ def _add_variables(
     ]
 
 
-def _aliases(aliases: Mapping[str, object], library: Library) -> Iterator[tuple[str, str]]:
+def _aliases(
+    aliases: Mapping[str, object], traces: Traces, library: Library
+) -> Iterator[tuple[str, str]]:
     """(name in the library, alias) of each function that has one."""
     for alias, given in aliases.items():
-        for function in _functions(alias, given):
+        if not isinstance(alias, str):
+            raise OptionTypeError("function_aliases", f"an alias is a str, got {alias!r}")
+        for function in _functions(alias, given, traces):
             yield library[function].name, alias
 
 
-def _functions(alias: str, given: object) -> Iterator[ConcreteFunction]:
+def _functions(
+    alias: str, given: object, traces: Traces, around: tuple[object, ...] = ()
+) -> Iterator[ConcreteFunction]:
+    """Those in nested iterables; `around` are the iterables that this one is in."""
     if isinstance(given, ConcreteFunction):
         yield given
     elif isinstance(given, Function):
-        yield from concrete_functions_of(given)
-    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        yield from traces[given]
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        if any(given is other for other in around):
+            raise OptionTypeError(
+                "function_aliases", f"alias {alias!r} is for a {type(given).__name__} in itself"
+            )
         for item in given:
-            yield from _functions(alias, item)
+            yield from _functions(alias, item, traces, (*around, given))
     else:
         raise OptionTypeError(
             "function_aliases",

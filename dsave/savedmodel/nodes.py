@@ -32,28 +32,6 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_./>-]")
 _NOT_FIRST = re.compile(r"^[^A-Za-z0-9.]+")
 
 
-class Names:
-    """The names in use in one graph, told apart without regard to case.
-
-    Source: `Graph.unique_name`, tensorflow/python/framework/ops.py.
-    """
-
-    def __init__(self) -> None:
-        self._uses: dict[str, int] = {}
-
-    def unique(self, wanted: str) -> str:
-        """`wanted`, or `wanted_1`, `wanted_2` and so on if it is taken; taken from now on."""
-        key = wanted.lower()
-        uses = self._uses.get(key, 0)
-        self._uses[key] = uses + 1
-        if not uses:
-            return wanted
-        while f"{key}_{uses}" in self._uses:
-            uses += 1
-        self._uses[f"{key}_{uses}"] = 1
-        return f"{wanted}_{uses}"
-
-
 def node_name(name: str) -> str:
     """`name`, made a name that a node may have if it is none.
 

@@ -23,7 +23,7 @@ from dsave.proto.object_graph_pb2 import (
     TrackableObjectGraph,
 )
 from dsave.savedmodel.components import ComponentNode, lists_components
-from dsave.savedmodel.library import Library, concrete_functions_of
+from dsave.savedmodel.library import Library, Traces
 from dsave.savedmodel.nodes import node_name, set_shape
 from dsave.savedmodel.signatures import Signature
 from dsave.savedmodel.structured import set_function_spec
@@ -56,6 +56,7 @@ def set_saved_object_graph(
     graph: ObjectGraph,
     components: Sequence[ComponentNode],
     policy: VariablePolicy,
+    traces: Traces,
     library: Library,
     signatures: Mapping[str, tuple[Signature, str]],
 ) -> None:
@@ -80,7 +81,7 @@ def set_saved_object_graph(
             saved.asset.SetInParent()  # or the first, number 0, would be none
             saved.asset.asset_file_def_index = assets[node_id]
         elif isinstance(node.value, Function):
-            concrete = concrete_functions_of(node.value)
+            concrete = traces[node.value]
             saved.function.concrete_functions.extend(library[each].name for each in concrete)
             set_function_spec(saved.function.function_spec, node.value)
         elif isinstance(node.value, ConcreteFunction):

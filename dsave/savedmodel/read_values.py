@@ -132,6 +132,8 @@ def read_structure(proto: StructuredValue, name: str) -> Any:
         return None
     if kind in {"float64_value", "int64_value", "string_value", "bool_value"}:
         return getattr(proto, str(kind))
+    if kind == "numpy_value":
+        return read_tensor(proto.numpy_value, "saved_model.pb", name)
     if kind in {"tensor_spec_value", "bounded_tensor_spec_value"}:
         spec = getattr(proto, str(kind))
         dtype = dtype_numbered(spec.dtype)

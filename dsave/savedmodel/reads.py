@@ -23,12 +23,13 @@ import numpy as np
 
 from dsave.errors import ModelError
 from dsave.functions.graph import READ, Capture
+from dsave.functions.names import Names
 from dsave.model.asset import Asset
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
 from dsave.model.variable import Aggregation, ShardedVariable
 from dsave.savedmodel.assets import GraphAsset
-from dsave.savedmodel.nodes import Names, Nodes, add_const, add_node
+from dsave.savedmodel.nodes import Nodes, add_const, add_node
 from dsave.savedmodel.resources import GraphVariable, Resource
 
 

@@ -11,6 +11,7 @@ the same for each kind of distributed variable, but for sharded strings, which h
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dsave.functions.names import Names
 from dsave.model.dtype import DType
 from dsave.model.slices import Box
 from dsave.model.variable import ShardedVariable, Variable
@@ -19,7 +20,6 @@ from dsave.proto.graph_pb2 import FunctionDef
 from dsave.savedmodel.components import ComponentNode
 from dsave.savedmodel.nodes import (
     RESOURCE,
-    Names,
     Nodes,
     add_argument,
     add_handle_argument,

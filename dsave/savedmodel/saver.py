@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from dsave.format.naming import OBJECT_GRAPH_KEY
+from dsave.functions.names import Names
 from dsave.model.dtype import STRING, DType
 from dsave.proto.graph_pb2 import FunctionDef, GraphDef
 from dsave.proto.saved_model_pb2 import SaverDef
 from dsave.savedmodel.nodes import (
     CPU,
     RESOURCE,
-    Names,
     Nodes,
     add_argument,
     add_const,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from dsave.errors import ModelError, OptionError, OptionTypeError
 from dsave.functions.function import ConcreteFunction, Function
 from dsave.functions.graph import TensorSpec
+from dsave.functions.names import Names
 from dsave.model.trackable import ObjectGraph
 from dsave.proto.graph_pb2 import GraphDef
 from dsave.proto.saved_model_pb2 import SignatureDef, TensorInfo
@@ -30,14 +31,12 @@ from dsave.savedmodel.function_def import (
     argument_types,
     set_input_shapes,
 )
-from dsave.savedmodel.library import Library, LibraryFunction
+from dsave.savedmodel.library import Library, LibraryFunction, Traces
 from dsave.savedmodel.nodes import (
-    Names,
     add_node,
     set_shape,
 )
 from dsave.savedmodel.resources import add_capture
-from dsave.savedmodel.structured import input_signature_of
 
 INIT_OP = "__saved_model_init_op"
 """The signature, and the output in it, that names the op that initializes the graph."""
@@ -60,7 +59,9 @@ class Signature:
     outputs: tuple[tuple[str, int], ...]
 
 
-def chosen_signatures(signatures: object, graph: ObjectGraph) -> tuple[Signature, ...]:
+def chosen_signatures(
+    signatures: object, graph: ObjectGraph, traces: Traces
+) -> tuple[Signature, ...]:
     """The signatures that were asked for; for None the one that TensorFlow would choose.
 
     Raises:
@@ -69,7 +70,7 @@ def chosen_signatures(signatures: object, graph: ObjectGraph) -> tuple[Signature
         TraceError: a function cannot be traced.
     """
     if signatures is None:
-        function = _default(graph)
+        function = _default(graph, traces)
         signatures = {} if function is None else function
     if not isinstance(signatures, Mapping):
         signatures = {_DEFAULT_KEY: signatures}
@@ -78,7 +79,9 @@ def chosen_signatures(signatures: object, graph: ObjectGraph) -> tuple[Signature
             raise OptionTypeError("signatures", f"keys are str, got {key!r}")
         if key == INIT_OP:
             raise OptionError("signatures", f"the key {key!r} is reserved")
-    return tuple(_signature(key, _concrete(key, given)) for key, given in signatures.items())
+    return tuple(
+        _signature(key, _concrete(key, given, traces)) for key, given in signatures.items()
+    )
 
 
 def add_signature(
@@ -162,7 +165,7 @@ def _named_spec(spec: TensorSpec, name: str) -> TensorSpec:
     return TensorSpec(spec.shape, spec.dtype, name)
 
 
-def _default(graph: ObjectGraph) -> Function | ConcreteFunction | None:
+def _default(graph: ObjectGraph, traces: Traces) -> Function | ConcreteFunction | None:
     """The function that is a signature though nobody said so: the only one that can be.
 
     Source: `find_function_to_export`, signature_serialization.py.
@@ -175,9 +178,9 @@ def _default(graph: ObjectGraph) -> Function | ConcreteFunction | None:
         if name == _DEFAULT_ATTRIBUTE:
             return value
         if isinstance(value, Function):
-            if input_signature_of(value) is None:
+            if value.input_signature is None:
                 continue
-            value = value.get_concrete_function()
+            (value,) = traces[value]
         try:
             _signature(_DEFAULT_KEY, value)
         except ModelError:
@@ -186,7 +189,7 @@ def _default(graph: ObjectGraph) -> Function | ConcreteFunction | None:
     return possible[0] if len(possible) == 1 else None
 
 
-def _concrete(key: str, given: object) -> ConcreteFunction:
+def _concrete(key: str, given: object, traces: Traces) -> ConcreteFunction:
     if isinstance(given, ConcreteFunction):
         return given
     if not isinstance(given, Function):
@@ -194,13 +197,14 @@ def _concrete(key: str, given: object) -> ConcreteFunction:
             "signatures",
             f"{key!r}: a dsave.function or a concrete function is wanted, got {given!r}",
         )
-    if input_signature_of(given) is None:
+    if given.input_signature is None:
         raise OptionError(
             "signatures",
             f"{key!r}: {given.name} has no input_signature; give it one, or "
             f"give {given.name}.get_concrete_function(...)",
         )
-    return given.get_concrete_function()
+    (concrete,) = traces[given]
+    return concrete
 
 
 def _signature(key: str, function: ConcreteFunction) -> Signature:

@@ -5,17 +5,22 @@ parameters of a function are a namedtuple, as `inspect.getfullargspec` gives it.
 """
 
 import inspect
+import itertools
 from collections.abc import Mapping
+
+import numpy as np
 
 from dsave.errors import ModelError
 from dsave.functions.function import Function
 from dsave.functions.graph import TensorSpec
+from dsave.functions.tracer import operand
+from dsave.model.dtype import dtype_of
 from dsave.proto.object_graph_pb2 import FunctionSpec, StructuredValue
-from dsave.savedmodel.nodes import set_shape
+from dsave.savedmodel.nodes import set_shape, set_tensor
 
 
 def set_structure(proto: StructuredValue, value: object, function: str) -> None:
-    """Fill in a nested structure of TensorSpecs, numbers, strings and None.
+    """Fill in a nested structure of TensorSpecs, numbers, strings, arrays and None.
 
     Raises:
         ModelError: `function` takes or returns something that no SavedModel describes.
@@ -27,6 +32,10 @@ def set_structure(proto: StructuredValue, value: object, function: str) -> None:
         spec.name = value.name or ""
         spec.dtype = value.dtype.number  # type: ignore[assignment]
         set_shape(spec.shape, value.shape)
+    elif isinstance(value, np.ndarray | np.generic):
+        array = operand(value)
+        assert isinstance(array, np.ndarray)
+        set_tensor(proto.numpy_value, array, dtype_of(array.dtype))
     elif isinstance(value, bool):
         proto.bool_value = value
     elif isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
@@ -59,11 +68,6 @@ def set_structure(proto: StructuredValue, value: object, function: str) -> None:
         )
 
 
-def input_signature_of(function: Function) -> tuple[object, ...] | None:
-    """What a function is given, if that is always the same: nothing, where it takes nothing."""
-    return function.input_signature if function.signature.parameters else ()
-
-
 def set_function_spec(proto: FunctionSpec, function: Function) -> None:
     """Fill in the parameters of a function, without those that its instance fills in.
 
@@ -92,7 +96,17 @@ def set_function_spec(proto: FunctionSpec, function: Function) -> None:
     for key, value in named.items():
         pair = proto.fullargspec.named_tuple_value.values.add(key=key)
         set_structure(pair.value, value, function.name)
-    set_structure(proto.input_signature, input_signature_of(function), function.name)
+    set_structure(proto.input_signature, _input_signature(function), function.name)
+
+
+def _input_signature(function: Function) -> tuple[object, ...] | None:
+    """That of the function, and the arrays that are the defaults of what follows."""
+    if function.input_signature is None:
+        return None
+    args: tuple[object, ...] = function.wanted()[0]
+    count = len(function.input_signature)
+    defaults = itertools.takewhile(lambda arg: isinstance(arg, TensorSpec), args[count:])
+    return (*function.input_signature, *defaults)
 
 
 def _defaults(parameters: list[inspect.Parameter]) -> dict[str, object]:

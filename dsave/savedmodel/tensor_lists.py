@@ -32,7 +32,7 @@ class TensorList:
         known = next((v.shape for v in self.items if v is not None), None)
         for extents in (known, self.shape, _shape(shape)):
             if extents is not None and all(n is not None and n >= 0 for n in extents):
-                zeros: Value = np.zeros(extents, dtype_of(attrs["element_dtype"]).numpy)  # type: ignore[arg-type]
+                zeros: Value = np.zeros(extents, dtype_of(attrs["element_dtype"]).numpy)
                 return zeros
         raise ValueError("an element of unknown shape was never set")
 

@@ -16,7 +16,8 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from dsave import Module, TensorSpec, function
+import dsave
+from dsave import Asset, Module, TensorSpec, function
 from dsave.errors import ModelError, OptionTypeError, TraceError
 from dsave.functions.function import Function, functions_of
 from dsave.functions.run import run_graph
@@ -208,6 +209,47 @@ def test_called_the_code_runs_and_its_graph_gives_the_same():
     assert model.serve.concrete_functions == (model.serve.get_concrete_function(),)
 
 
+def test_called_a_function_returns_values_as_its_graph_does():
+    model = Model()
+    model.vocabulary = Asset("/tmp/words")
+    code = function(
+        lambda: [
+            model.w,
+            {"w": (model.w.components[0], None)},
+            Pair(model.w, model.vocabulary),
+        ],
+        input_signature=[],
+    )
+    values = {model.w: WEIGHTS, model.w.components[0]: ROWS, model.vocabulary: b"words"}
+    with reading(values.__getitem__):
+        for found in (code(), code.get_concrete_function()()):
+            assert found[0].tolist() == WEIGHTS.tolist()
+            assert (found[1]["w"][0].tolist(), found[1]["w"][1]) == (ROWS.tolist(), None)
+            assert isinstance(found[2], Pair)
+            assert found[2].second == b"words"
+
+
+def test_a_function_may_ask_what_variables_are_when_it_runs():
+    model = Model()
+    code = function(lambda x: x * 2 if model.w[0, 0] == 1 else x, input_signature=[X])
+    with reading(read_weights):
+        assert code(ROWS).tolist() == (ROWS * 2).tolist()
+        found = function(lambda: (model.w == 10, len(model.w)), input_signature=[])()
+    assert found[0].tolist() == (WEIGHTS == 10).tolist()
+    assert found[1] == 2
+
+
+def test_arrays_take_the_dtypes_of_variables():
+    model = Model()
+    code = function(
+        lambda x: x.astype(model.w.dtype) + np.zeros(2, model.w.dtype),
+        input_signature=[TensorSpec([2], "int32")],
+    )
+    found = code([1, 2]), code.get_concrete_function()([1, 2])
+    assert [(each.dtype.name, each.tolist()) for each in found] == [("float32", [1, 2])] * 2
+    assert model.w.dtype == np.dtype("float32")
+
+
 def test_a_call_does_not_trace():
     scale = Model().scale
     assert scale(3.0) == 6.0
@@ -241,6 +283,16 @@ def test_lists_and_numbers_take_the_dtype_of_the_signature():
 def test_arguments_that_do_not_fit_the_signature_are_refused(arguments, message):
     with pytest.raises(OptionTypeError, match=message), reading(read_weights):
         Model().serve(*arguments)
+
+
+def test_extents_of_one_name_that_differ_are_refused():
+    spec = TensorSpec(["b", None])
+    add = function(lambda pair, y: pair[0] + y, input_signature=[[spec, TensorSpec([])], spec])
+    ones, more = np.ones((2, 1), "f"), np.ones((2, 3), "f")
+    for each in (add, lambda pair, y: add.get_concrete_function()(*pair, y)):
+        assert each([ones, 1], more).shape == (2, 3)
+        with pytest.raises(OptionTypeError, match="'b' is 2 and 1"):
+            each([ones, 1], more[:1])
 
 
 def test_a_structure_that_does_not_fit_the_signature_is_refused():
@@ -294,6 +346,29 @@ def test_a_function_in_a_function_becomes_part_of_its_graph():
     ]
     with pytest.raises(OptionTypeError, match=r"\[None, 2\] is wanted, got float32 \[\]"):
         function(lambda x: model.serve(x[0, 0])).get_concrete_function(X)
+
+
+def test_a_concrete_function_in_a_function_becomes_part_of_its_graph():
+    model = Model()
+
+    def code(x, times=2):
+        found, rest = dsave.ops.call("Split", [np.int32(1), x @ model.w], {"num_split": 2})
+        return {"first": found * times, "rest": [rest + np.arange(2), None, x]}
+
+    concrete = function(code).get_concrete_function(X, 3)
+    model.w = plain("new", dtype_of("float32"), (2, 2), HERE, lambda: "w", trainable=True)
+    outer = function(lambda x: (concrete(x), concrete(x=ROWS)), input_signature=[X])
+    graph = outer.get_concrete_function().graph
+    assert [node.op for node in graph.nodes].count("MatMul") == 2
+    assert graph.captures == concrete.graph.captures
+    with reading(read_weights):
+        found, wanted = outer.get_concrete_function()(ROWS), concrete(ROWS)
+    for each in found:
+        assert each["first"].tolist() == wanted["first"].tolist()
+        assert each["rest"][0].tolist() == wanted["rest"][0].tolist()
+        assert (each["rest"][1], each["rest"][2].tolist()) == (None, ROWS.tolist())
+    with pytest.raises(OptionTypeError, match=r"float32 \[None, 2\] is wanted"):
+        function(lambda x: concrete(x[0])).get_concrete_function(X)
 
 
 def test_a_trace_within_a_trace_is_of_its_own():

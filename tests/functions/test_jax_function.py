@@ -3,7 +3,8 @@
 - called with arrays it runs through JAX and returns arrays of numpy, of any pytree
 - traced it is one op, whose inputs are the tensors and the variables that the code uses, in
   JAX's order, and whose outputs have the shapes that JAX found
-- unknown first extents are one and the same; others are not
+- unknown first extents are one and the same; others are not, unless they have one name
+- it is exported as it is now, the same bytes whoever exports it
 - it can be part of a numpy function, and Python values are part of the code
 - traced it runs too, through JAX: for any extents that were left unknown, for the platform that
   is here, with dtypes of 64 bits whether JAX has them or not; what JAX does not run is an error
@@ -144,6 +145,67 @@ def test_other_unknown_extents_are_not(jnp):
         function.get_concrete_function()
     outer = dsave.jax_function(jnp.outer, [TensorSpec([None]), TensorSpec([2])])
     assert op(outer)[2] == [(None, 2)]
+
+
+def test_what_changed_in_python_since_a_trace_is_exported_as_it_is_now(jnp):
+    scale = [2.0]
+    function = dsave.jax_function(lambda x: jnp.abs(x) * scale[0], [TensorSpec([2])])
+    before = op(function)[0].attrs["module"]
+    scale[0] = 5.0
+    (again,) = function.traced_again()
+    assert again.graph.nodes[-1].attrs["module"] != before
+    assert function(np.array([1, -2], np.float32)).tolist() == [5, 10]
+
+
+def test_the_same_code_is_the_same_bytes_whoever_exports_it(jax, jnp):
+    limit = jax.config.jax_traceback_in_locations_limit
+    function = dsave.jax_function(lambda x: jnp.abs(x) + 1, [TensorSpec([None])])
+    (one,) = function.traced_again()
+
+    def deeper():
+        return function.traced_again()
+
+    (other,) = deeper()
+    assert one.graph.nodes[-1].attrs == other.graph.nodes[-1].attrs
+    assert jax.config.jax_traceback_in_locations_limit == limit
+
+
+@pytest.fixture
+def attended(jnp):
+    """Of queries of one length and keys of another."""
+
+    def attend(q, k, mask):
+        return jnp.where(mask[:, None, :], jnp.einsum("bsd,btd->bst", q, k), 0)
+
+    return dsave.jax_function(
+        attend,
+        [
+            TensorSpec(["b", "s", 4]),
+            TensorSpec(["b", "t", 4]),
+            TensorSpec(["b", "t"], "bool"),
+        ],
+    )
+
+
+def test_extents_of_one_name_are_the_same(attended):
+    assert op(attended)[2] == [(None, None, None)]
+    arguments = attended.get_concrete_function().graph.arguments
+    assert [spec.shape for spec in arguments][1:] == [(None, None, 4), (None, None)]
+
+
+@pytest.mark.tf
+def test_tensorflow_takes_extents_of_one_name(attended, run_in_tensorflow):
+    rng = np.random.default_rng(0)
+    q, k = rng.random((2, 3, 4), np.float32), rng.random((2, 5, 4), np.float32)
+    mask = rng.random((2, 5)) < 0.5
+    (found,) = run_in_tensorflow(attended, [q, k, mask])
+    np.testing.assert_allclose(found, attended(q, k, mask), rtol=1e-5)
+
+
+def test_names_given_to_others_are_none_of_the_users(jnp):
+    function = dsave.jax_function(jnp.outer, [TensorSpec([None]), TensorSpec(["b"])])
+    assert b"b_" in op(function)[0].attrs["module"]
+    assert op(function)[2] == [(None, None)]
 
 
 def test_it_can_be_part_of_a_numpy_function(jnp):

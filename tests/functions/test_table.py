@@ -170,6 +170,7 @@ CASES = {
     "prod": (lambda x: [x.prod(), np.prod(x, 1)], ANY, [A], positive),
     "prod in its dtype": (lambda x: np.prod(x, 1, dtype=x.dtype), REAL, [A], positive),
     "mean": (lambda x: [x.mean(), np.mean(x, (0, 1)), x.mean(2)], ANY, [B], positive),
+    "mean in its dtype": (lambda x: np.mean(x, 1, dtype=x.dtype), FLOAT, [B], positive),
     "max": (lambda x: [x.max(), np.max(x, -1, keepdims=True)], [*REAL, "bool"], [B], normal),
     "min": (lambda x: [x.min(), np.min(x, 0)], [*REAL, "bool"], [B], normal),
     "all": (lambda x: [np.all(x, 0), x.any(-1), np.any(x)], ["bool", "int32"], [A], normal),
@@ -354,7 +355,7 @@ CASES = {
         [(3, 2), (2,)],
         index,
     ),
-    "rows": (lambda x: list(x) if None not in x.shape else [x[0], x[1], x[2]], F, [A], normal),
+    "rows": (lambda x: [x[number] for number in range(3)], F, [A], normal),
     "gather": (
         lambda x: [x[[0, 2]], x[np.array([[-1, 0]])], np.take(x, [1, 3], 1), x[:, [0, 1]]],
         ANY,
@@ -430,9 +431,15 @@ CASES = {
         normal,
     ),
     "Range": (
-        lambda x: ops.call("Range", [x, x * 0 + np.float32(9), np.float32(2) + x * 0]),
-        ["float32"],
+        lambda x: ops.call("Range", [x, x * 0 + 9, x * 0 + 2]),
+        [*FLOAT, "int32", "int64"],
         [()],
+        positive,
+    ),
+    "FloorDiv of floats": (
+        lambda x, y: ops.call("FloorDiv", [x, y]),
+        FLOAT,
+        [A, A],
         positive,
     ),
     "ArgMax of int32": (
@@ -658,8 +665,10 @@ def test_every_op_is_tried_with_every_dtype_that_it_takes():
     for name in CASES:
         for dtype, unknown in tried(name):
             for node in traced(name, dtype, unknown).graph.nodes:
-                kind = node.attrs.get(OPS[node.op].type_attr) if node.op in OPS else None
-                kinds.setdefault(node.op, set()).add(kind)
+                if node.op in OPS:
+                    op = OPS[node.op]
+                    attrs = {**op.defaults, **node.attrs}
+                    kinds.setdefault(node.op, set()).add(attrs.get(op.type_attr))
     assert set(OPS) <= set(kinds)
     for name, op in OPS.items():
         assert op.types is None or op.types <= kinds[name], name

@@ -4,7 +4,8 @@
 - operators, numpy's functions, indexing and the usual methods all ask the reader
 - without a reader the error names the variable and says what reads it
 - an expression cannot write to a variable
-- variables still are compared, hashed and pickled as descriptions
+- where a reader is in force `==` and conditions are those of values, elsewhere of descriptions
+- variables are always hashed and pickled as descriptions, and looked up as such by readers
 """
 
 import pickle
@@ -70,6 +71,14 @@ def reads():
         lambda w: w.max(0),
         lambda w: w.min(keepdims=True),
         lambda w: [row.sum() for row in w],
+        lambda w: w == 3,
+        lambda w: w != VALUE,
+        lambda w: np.not_equal(VALUE, w),
+        lambda w: w.mT,
+        lambda w: w.dot(np.ones(3)),
+        lambda w: w.flatten().squeeze().clip(1, 2),
+        lambda w: [w.std(), w.var(), w.argmax(), len(w)],
+        lambda w: w.tolist(),
     ],
 )
 def test_a_variable_stands_for_its_value(w, reads, expression):
@@ -77,18 +86,43 @@ def test_a_variable_stands_for_its_value(w, reads, expression):
     assert set(reads) == {w}
 
 
-def test_a_component_stands_for_its_array(reads):
-    devices = [HERE, HERE.replace("task:0", "task:1")]
-    v = mirrored(
+@pytest.mark.parametrize(
+    "expression",
+    [
+        bool,
+        int,
+        float,
+        complex,
+        lambda n: [7, 8, 9][n],
+        lambda n: "a" if n == 1 else "b",
+        lambda n: "a" if n != 1 else "b",
+        lambda n: n in (0, 1),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 1])
+def test_python_has_the_value_of_a_scalar(expression, value):
+    n = plain("n", dtype_of("int32"), (), HERE, lambda: "n", trainable=False)
+    with reading(lambda _: np.array(value, np.int32)):
+        assert expression(n) == expression(value)
+
+
+def on_two_devices():
+    return mirrored(
         "v",
         dtype_of("float32"),
         (2, 3),
-        devices,
+        [HERE, HERE.replace("task:0", "task:1")],
         iter("ab").__next__,
         trainable=True,
         aggregation="none",
     )
+
+
+def test_a_component_stands_for_its_array(reads):
+    v = on_two_devices()
     np.testing.assert_array_equal(v.components[1] * 2, VALUE * 2)
+    np.testing.assert_array_equal(v.components[1] == 2, VALUE == 2)
+    del reads[1:]
     assert reads == [v.components[1]]
     assert v.components[1].dtype == v.dtype
 
@@ -139,13 +173,35 @@ def test_an_expression_cannot_write_to_a_variable(w, reads):
     assert not reads
 
 
-def test_equality_is_that_of_descriptions_and_reads_nothing(w):
+def test_without_a_reader_equality_is_that_of_descriptions(w):
     other = plain("w", dtype_of("float32"), (2, 3), HERE, lambda: "key", trainable=True)
     same = w
     assert (w == same, w == other, w != other) == (True, False, True)
     assert len({w, other}) == 2
     assert w.components == other.components
+    assert hash(w.components) == hash(other.components)
+    assert w.components != on_two_devices().components
     assert w in [other, w]
+    assert [other, w].index(w) == 1
+    assert w
+    assert plain("n", dtype_of("int32"), (), HERE, lambda: "n", trainable=False)
+
+
+def test_readers_have_variables_as_keys(w):
+    copy = pickle.loads(pickle.dumps(w))
+    with reading({w: VALUE, w.components[0]: VALUE}.__getitem__):
+        np.testing.assert_array_equal(w == 2, VALUE == 2)
+        # A component is known by its fields, whoever has it.
+        np.testing.assert_array_equal(copy.components[0] == 2, VALUE == 2)
+        with pytest.raises(KeyError):
+            copy + 1
+
+
+def test_what_is_not_of_arrays_is_no_attribute(w):
+    with pytest.raises(AttributeError, match="a variable has no 'mystery'"):
+        _ = w.mystery
+    with pytest.raises(AttributeError):
+        w.__array_interface__  # noqa: B018
 
 
 def test_a_variable_survives_a_pickle(w):

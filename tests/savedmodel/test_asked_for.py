@@ -68,9 +68,24 @@ def test_names_that_have_aliases_are_functions_of_the_graph(make):
 
 @pytest.mark.parametrize("given", [serve, 7, "serve", b"f", None, [serve], {"f": 1}])
 def test_an_alias_of_something_else_is_refused_by_name_and_type(make, given):
-    item = next(iter(given)) if isinstance(given, list | dict) else given
+    item = given[0] if isinstance(given, list) else given
     with pytest.raises(OptionTypeError, match=rf"alias 'a' is for a {type(item).__name__}"):
         aliases_of(make.model(), {"a": given})
+
+
+def test_an_alias_of_a_list_in_itself_is_refused(make):
+    single = dsave.function(serve, input_signature=[SPEC])
+    endless = [single]
+    endless.append([endless])
+    with pytest.raises(OptionTypeError, match="alias 'a' is for a list in itself"):
+        aliases_of(make.model(), {"a": endless})
+    assert list(aliases_of(make.model(), {"a": [[single], [single]]}).values()) == ["a"]
+
+
+def test_an_alias_is_a_str(make):
+    single = dsave.function(serve, input_signature=[SPEC])
+    with pytest.raises(OptionTypeError, match="function_aliases: an alias is a str, got 7"):
+        aliases_of(make.model(), {7: single})
 
 
 def namespaced(op):

@@ -339,3 +339,13 @@ def test_parameters_are_described_as_tensorflow_describes_them(tf, code):
     assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(
         deterministic=True
     )
+
+
+def test_what_cannot_be_described_is_refused_by_the_name_of_the_function(make):
+    def scale(x, by):
+        return x
+
+    function = dsave.function(scale)
+    function.get_concrete_function(TensorSpec([]), b"bytes")
+    with pytest.raises(ModelError, match=r"^function scale: a SavedModel cannot describe b'"):
+        built(make.model(f=function))

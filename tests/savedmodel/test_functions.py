@@ -5,6 +5,7 @@
   worth what it was worth, integers too, and stays so when TensorFlow saves it again
 - a transformer's encoder block and a small convolutional network, to 1e-5
 - functions are called with positions, names, defaults, literals and structures, as in Python
+- defaults that are arrays are tensors, in all that reads functions
 - one that was never traced is loaded, and says so when it is called
 - concrete functions are attributes too; aliases come back for each kind of function
 - ops with effects run, in order, though nobody needs what they return
@@ -399,6 +400,27 @@ def test_functions_are_called_as_in_python(tf, export, make):
     assert nested["b"][1] is None
     with pytest.raises(ValueError, match="Could not find matching concrete function"):
         loaded.f(x, "neither true nor false")
+
+
+def test_arrays_that_are_defaults_are_tensors(tf, export, make):
+    def code(x, shift=np.array([1, 2], "float32"), times=10):  # noqa: B008
+        return (x + shift) * times
+
+    def other(x, shift=np.array([1, 2], "float32"), *, times=np.float32(10)):  # noqa: B008
+        return (x + shift) * times
+
+    spec = TensorSpec([2], name="x")
+    signed = dsave.function(code, input_signature=[spec])
+    plain = dsave.function(other)
+    plain.get_concrete_function(spec)
+    directory = export(make.model(signed=signed, plain=plain), NONE, {})
+    loaded, ours = tf.saved_model.load(directory), dsave.load(directory)
+    x, shift = np.array([1, 1], "float32"), np.array([0, 1], "float32")
+    for function in (signed, plain, loaded.signed, loaded.plain, ours.signed, ours.plain):
+        assert np.asarray(function(x)).tolist() == [20, 30]
+        assert np.asarray(function(x, shift)).tolist() == [10, 20]
+    signature = loaded.signatures["serving_default"]
+    assert signature.structured_input_signature[1].keys() == {"x", "shift"}
 
 
 def test_a_method_takes_what_follows_self(tf, export, make):

@@ -9,10 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from dsave.functions.names import Names
 from dsave.model.dtype import dtype_of
 from dsave.proto.graph_pb2 import GraphDef
 from dsave.savedmodel.nodes import (
-    Names,
     add_const,
     add_node,
     add_strings,

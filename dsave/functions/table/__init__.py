@@ -6,7 +6,9 @@ from typing import Any
 
 from dsave.functions.op import Op
 from dsave.functions.table import (
+    arithmetic,
     casts,
+    creation,
     elementwise,
     images,
     indexing,
@@ -21,17 +23,8 @@ from dsave.functions.table import (
 from dsave.functions.tensor import Face
 
 _PARTS = (
-    casts,
-    elementwise,
-    reductions,
-    linear,
-    shapes,
-    layout,
-    indexing,
-    nn,
-    images,
-    vision,
-    volumes,
+    *(casts, arithmetic, elementwise, reductions, linear),
+    *(shapes, creation, layout, indexing, nn, images, vision, volumes),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})

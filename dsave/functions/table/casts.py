@@ -6,29 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.op import Op, op
+from dsave.errors import TraceError
+from dsave.functions.graph import Array
+from dsave.functions.number import Number
+from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.rules import same
 from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import Value, apply, operand, spec_dtype
 from dsave.model.dtype import dtype_of
 
-_CAST = op(
-    "Cast(x: SrcT) -> y: DstT",
-    shape=same,
-    kernel=lambda attrs, x: x.astype(attrs["DstT"].numpy),
-)
+
+def _cast(attrs: AnyAttrs, x: Array) -> Array:
+    wanted = attrs["DstT"].numpy
+    # Of complex numbers TensorFlow takes the real part, also for a bool.
+    real = x.dtype.kind == "c" and wanted.kind != "c"
+    return (x.real if real else x).astype(wanted)
+
+
+_CAST = op("Cast(x: SrcT) -> y: DstT", shape=same, kernel=_cast)
 
 
 def cast(value: Any, dtype: object) -> Value:
     """The value in another dtype, as a tensor or an array.
 
-    Python scalars are converted, and must be in the dtype's range.
+    Raises:
+        TraceError: a Python number that is not in the dtype's range.
     """
     wanted = dtype_of(dtype)
     if type(value) in {bool, int, float, complex}:
-        return np.asarray(value, wanted.numpy)
+        try:
+            return np.asarray(value, wanted.numpy)
+        except (OverflowError, TypeError) as error:
+            raise trace_error(f"{value!r}", str(error)) from None
     given: Value = operand(value)
+    if wanted.name == "bool" and given.dtype.kind == "c":
+        different: Any = np.not_equal(given, 0)
+        return different if isinstance(different, Tensor) else np.asarray(different)
     return given if spec_dtype(given) is wanted else apply(_CAST, given, DstT=wanted)
 
 
@@ -39,6 +53,8 @@ def loop_dtypes(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> "tuple[np.dtype[Any
     """
     try:
         return _loop_dtypes(ufunc, tuple(map(kind_of, inputs)))
+    except TraceError:
+        raise
     except TypeError as error:
         raise trace_error(f"numpy.{ufunc.__name__}", str(error)) from None
 
@@ -47,19 +63,23 @@ def kind_of(value: Any) -> Any:
     """The dtype of a value, or the type of a Python number, which takes on that of others."""
     if type(value) in {int, float, complex}:
         return type(value)
+    if isinstance(value, Number):
+        return value.kind
     return value.dtype if isinstance(value, Tensor) else operand(value).dtype
 
 
 @cache
 def _loop_dtypes(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> "tuple[np.dtype[Any], ...]":
+    if all(isinstance(kind, type) for kind in kinds):
+        kinds = tuple(map(np.dtype, kinds))  # or some ufuncs would take them for objects
     return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
 
 
 def common_dtype(*values: Any) -> "np.dtype[Any]":
     """The dtype that holds all of these values, as numpy has it."""
-    weak = [v for v in values if type(v) in {int, float, complex}]
-    strong = [kind_of(v) for v in values if type(v) not in {int, float, complex}]
-    return np.result_type(*strong, *weak)
+    kinds = map(kind_of, values)
+    # What is not a dtype is the type of a Python number, of which its zero speaks.
+    return np.result_type(*(kind() if isinstance(kind, type) else kind for kind in kinds))
 
 
 OPS: tuple[Op, ...] = (_CAST,)

@@ -1,12 +1,13 @@
-"""Ops on each element: arithmetic, comparisons, logic, choice and casts."""
+"""Ops on each element: functions of numbers, logic, choice."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from dsave.functions.op import Op, dtypes, op, plain
+from dsave.functions.op import Op, op, plain
 from dsave.functions.stack import trace_error
+from dsave.functions.table.arithmetic import NOT_EQUAL, binary
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
 from dsave.functions.table.rules import (
     COMPLEXES,
@@ -23,21 +24,6 @@ from dsave.functions.tracer import apply, operand
 from dsave.model.dtype import DType, dtype_of
 
 
-def _binary(
-    name: str,
-    function: Callable[..., Any],
-    types: Any,
-    result: str = "T",
-    form: str = "x: T, y: T",
-) -> Op:
-    return op(
-        f"{name}({form}) -> z: {result}",
-        shape=broadcast_inputs,
-        kernel=plain(function),
-        types=types,
-    )
-
-
 def _unary(name: str, function: Callable[..., Any], types: Any, result: str = "T") -> Op:
     return op(f"{name}(x: T) -> y: {result}", shape=same, kernel=plain(function), types=types)
 
@@ -51,8 +37,6 @@ def _logical(name: str, function: Callable[..., Any]) -> Op:
 _AND = _logical("LogicalAnd", np.logical_and)
 _OR = _logical("LogicalOr", np.logical_or)
 _NOT = op("LogicalNot(x: bool) -> y: bool", shape=same, kernel=plain(np.logical_not))
-_COMPARED = NUMBERS | dtypes("bool string")
-_NOT_EQUAL = _binary("NotEqual", np.not_equal, _COMPARED, "bool")
 _ABS = _unary("Abs", np.absolute, FLOATS | SIGNED)
 _COMPLEX_ABS = op(
     "ComplexAbs(x: T) -> y: Tout", shape=same, kernel=plain(np.absolute), types=COMPLEXES
@@ -71,36 +55,26 @@ _CONJ = op(
 _IDENTITY = op("Identity(input: T) -> output: T", shape=same, kernel=plain(np.asarray))
 _WHOLE = dict.fromkeys("iub", _IDENTITY)
 _SQUARE = _unary("Square", np.square, NUMBERS)
-_POW = _binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
+_POW = binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
 
 # numpy's function, the op, and the op for operands of another kind (`numpy.dtype.kind`).
 _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
-    (np.add, _binary("AddV2", np.add, NUMBERS), {"b": _OR}),
-    (np.subtract, _binary("Sub", np.subtract, NUMBERS), {}),
-    (np.multiply, _binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
-    (np.true_divide, _binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
-    (np.floor_divide, _binary("FloorDiv", np.floor_divide, REALS), {}),
-    (np.remainder, _binary("FloorMod", np.remainder, REALS), {}),
+    (np.add, binary("AddV2", np.add, NUMBERS), {"b": _OR}),
+    (np.subtract, binary("Sub", np.subtract, NUMBERS), {}),
+    (np.multiply, binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
+    (np.true_divide, binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
     (np.power, _POW, {}),
     (np.float_power, _POW, {}),
-    (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
-    (np.minimum, _binary("Minimum", np.minimum, REALS), {"b": _AND}),
-    (np.arctan2, _binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
-    (np.equal, _binary("Equal", np.equal, _COMPARED, "bool"), {}),
-    (np.not_equal, _NOT_EQUAL, {}),
-    (np.less, _binary("Less", np.less, REALS, "bool"), {}),
-    (np.less_equal, _binary("LessEqual", np.less_equal, REALS, "bool"), {}),
-    (np.greater, _binary("Greater", np.greater, REALS, "bool"), {}),
-    (np.greater_equal, _binary("GreaterEqual", np.greater_equal, REALS, "bool"), {}),
+    (np.maximum, binary("Maximum", np.maximum, REALS), {"b": _OR}),
+    (np.minimum, binary("Minimum", np.minimum, REALS), {"b": _AND}),
+    (np.arctan2, binary("Atan2", np.arctan2, FLOATS, form="y: T, x: T"), {}),
     (np.logical_and, _AND, {}),
     (np.logical_or, _OR, {}),
     (np.logical_not, _NOT, {}),
-    (np.bitwise_and, _binary("BitwiseAnd", np.bitwise_and, INTEGERS), {"b": _AND}),
-    (np.bitwise_or, _binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
-    (np.bitwise_xor, _binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": _NOT_EQUAL}),
+    (np.bitwise_and, binary("BitwiseAnd", np.bitwise_and, INTEGERS), {"b": _AND}),
+    (np.bitwise_or, binary("BitwiseOr", np.bitwise_or, INTEGERS), {"b": _OR}),
+    (np.bitwise_xor, binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": NOT_EQUAL}),
     (np.invert, _unary("Invert", np.invert, INTEGERS), {"b": _NOT}),
-    (np.left_shift, _binary("LeftShift", np.left_shift, INTEGERS), {}),
-    (np.right_shift, _binary("RightShift", np.right_shift, INTEGERS), {}),
     (np.positive, _IDENTITY, {}),
     (np.negative, _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES), {}),
     (np.absolute, _ABS, {"c": _COMPLEX_ABS, "u": _IDENTITY, "b": _IDENTITY}),
@@ -164,8 +138,22 @@ def _part(op: Op, of_real: Callable[..., Any]) -> Face:
     return face
 
 
-def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None) -> Any:
+def _clip(
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: None = None,
+    *,
+    min: Any = None,  # noqa: A002 - numpy's name
+    max: Any = None,  # noqa: A002 - numpy's name
+) -> Any:
     del out
+    a = operand(a)
+    a_min, a_max = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    if a.dtype.kind in "iu":  # as numpy, which has no bound there
+        limits = np.iinfo(a.dtype)
+        a_min = None if type(a_min) is int and a_min <= limits.min else a_min
+        a_max = None if type(a_max) is int and a_max >= limits.max else a_max
     for bound, choose in ((a_min, np.maximum), (a_max, np.minimum)):
         a = a if bound is None else choose(a, bound)
     return a
@@ -213,10 +201,6 @@ def _trunc(x: Any) -> Any:
     return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
 
 
-def _hypot(x1: Any, x2: Any) -> Any:
-    return np.sqrt(np.square(x1) + np.square(x2))
-
-
 OPS: tuple[Op, ...] = (
     *dict.fromkeys(op for _, op, _ in _UFUNCS),
     _COMPLEX_ABS,
@@ -242,7 +226,5 @@ FACES: dict[Callable[..., Any], Face] = {
     np.deg2rad: _scaled(np.deg2rad, np.pi / 180.0),
     np.logical_xor: _logical_xor,
     np.trunc: _trunc,
-    np.hypot: _hypot,
-    np.divmod: lambda x1, x2: (x1 // x2, x1 % x2),
     np.copy: lambda a: a,
 }

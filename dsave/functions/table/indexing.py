@@ -10,21 +10,29 @@ from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
-from dsave.functions.table.rules import ints, normal_axis
+from dsave.functions.table.extents import extents, vector
+from dsave.functions.table.rules import ints, known, normal_axis
 from dsave.functions.table.shapes import shape
-from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.tensor import Face, Known, Tensor
+from dsave.functions.tracer import Value, apply, known_shape, operand
 
 _NAME = "indexing"
 
+_UNKNOWN: Any = object()
+"""A bound that is a tensor."""
 
-def _items(attrs: AnyAttrs, begin: Value, end: Value, strides: Value) -> list[Any]:
-    """The index that numpy would be given; a bound that is a tensor is left out."""
-    count = begin.shape[0] or 0
-    bounds = [v.tolist() if isinstance(v, np.ndarray) else [None] * count for v in (begin, end)]
-    assert isinstance(strides, np.ndarray)
+
+def _items(
+    attrs: AnyAttrs, begin: Known | Array, end: Known | Array, strides: Known | Array
+) -> list[Any]:
+    """The index that numpy would be given."""
+    bounds = [
+        [_UNKNOWN if bound is None else bound for bound in extents(each)]
+        for each in (begin, end)
+    ]
+    strides = known(strides, _NAME)
     items: list[Any] = []
-    for place in range(count):
+    for place in range(len(strides)):
         bit = 1 << place
 
         def has(mask: str, bit: int = bit) -> bool:
@@ -35,7 +43,7 @@ def _items(attrs: AnyAttrs, begin: Value, end: Value, strides: Value) -> list[An
         elif has("new_axis_mask"):
             items.append(None)
         elif has("shrink_axis_mask"):
-            items.append(bounds[0][place] or 0)
+            items.append(bounds[0][place])
         else:
             start = None if has("begin_mask") else bounds[0][place]
             stop = None if has("end_mask") else bounds[1][place]
@@ -43,28 +51,33 @@ def _items(attrs: AnyAttrs, begin: Value, end: Value, strides: Value) -> list[An
     return items
 
 
-def _sliced(attrs: AnyAttrs, x: Value, begin: Value, end: Value, strides: Value) -> Shape:
+def _sliced(
+    attrs: AnyAttrs,
+    x: Value,
+    begin: Known | Array,
+    end: Known | Array,
+    strides: Known | Array,
+) -> Shape:
     items = _items(attrs, begin, end, strides)
-    known = isinstance(begin, np.ndarray) and isinstance(end, np.ndarray)
     taken = sum(item is not None and item is not Ellipsis for item in items)
-    extents = iter(x.shape)
+    of_x = iter(x.shape)
     result: list[int | None] = []
     for item in items:
         if item is Ellipsis:
-            result += [next(extents) for _ in range(x.ndim - taken)]
+            result += [next(of_x) for _ in range(x.ndim - taken)]
         elif item is None:
             result.append(1)
         elif isinstance(item, slice):
-            result.append(_extent(item, next(extents), known=known))
+            result.append(_extent(item, next(of_x)))
         else:
-            next(extents)
-    return (*result, *extents)
+            next(of_x)
+    return (*result, *of_x)
 
 
-def _extent(item: slice, extent: int | None, *, known: bool) -> int | None:
+def _extent(item: slice, extent: int | None) -> int | None:
     if item.start is item.stop is None and item.step in {1, -1}:
         return extent
-    if extent is None or not known:
+    if extent is None or item.start is _UNKNOWN or item.stop is _UNKNOWN:
         return None
     return len(range(*item.indices(extent)))
 
@@ -148,7 +161,7 @@ def _item(item: Any) -> Any:
     value = operand(item)
     if value.dtype.kind not in "iu":
         raise trace_error(_NAME, f"an index is an integer, got {value.dtype}")
-    return value.item() if isinstance(value, np.ndarray) and not value.ndim else value
+    return value if isinstance(value, Tensor) or value.ndim else value.item()
 
 
 def _is_array(item: Any) -> bool:
@@ -184,7 +197,7 @@ def _basic(x: Tensor, items: Sequence[Any]) -> Any:
             axis += 1
         else:
             start, stop = item, item + 1
-            _check_bounds(item, x.shape[axis])
+            _check_bounds(item, x.spec.shape[axis])
             masks["shrink_axis_mask"] |= bit
             # The element before the end is -1, which as a stop would be 0.
             masks["end_mask"] |= bit if isinstance(item, int) and item == -1 else 0
@@ -192,19 +205,13 @@ def _basic(x: Tensor, items: Sequence[Any]) -> Any:
         begin.append(start)
         end.append(stop)
         strides.append(step)
-    bounds = _alike([_vector(begin), _vector(end), ints(strides)])
+    bounds = _alike([vector(begin), vector(end), ints(strides)])
     return apply(_STRIDED_SLICE, x, *bounds, **masks)
 
 
 def _check_bounds(item: Any, extent: int | None) -> None:
     if isinstance(item, int) and extent is not None and not -extent <= item < extent:
         raise trace_error(_NAME, f"index {item} of an axis with {extent} elements")
-
-
-def _vector(values: list[Any]) -> Value:
-    if not any(isinstance(value, Tensor) for value in values):
-        return ints([operator.index(value) for value in values])
-    return np.stack([operand(value) for value in _alike([operand(v) for v in values])])
 
 
 def _alike(values: list[Value]) -> list[Value]:
@@ -231,8 +238,8 @@ def _from_start(a: Any, indices: Value, axis: int) -> Value:
     if indices.dtype.kind != "i":
         raise trace_error("numpy.take", f"indices are integers, got {indices.dtype}")
     wide = cast(indices, "int64" if indices.dtype.itemsize > 4 else "int32")
-    extent = a.shape[axis]
-    if isinstance(wide, np.ndarray):
+    extent = known_shape(a)[axis]
+    if not isinstance(wide, Tensor):
         if extent is not None:
             lowest, highest = wide.min(initial=0), wide.max(initial=0)
             if wide.size and not -extent <= lowest <= highest < extent:

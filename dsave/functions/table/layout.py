@@ -1,4 +1,4 @@
-"""Ops that repeat, pad, reorder, cut and fill."""
+"""Ops that repeat, pad, reorder and cut."""
 
 import itertools
 from collections.abc import Callable
@@ -11,26 +11,29 @@ from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
+from dsave.functions.table.extents import extents, vector
 from dsave.functions.table.rules import (
     ints,
     normal_axes,
     normal_axis,
     same,
 )
-from dsave.functions.table.shapes import extents, extents_of, shape, shape_operand
-from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.table.shapes import extents_of
+from dsave.functions.tensor import Face, Known, Tensor
+from dsave.functions.tracer import Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
 _INT64 = dtype_of("int64")
 
 
-def _scaled(extent: int | None, times: int) -> int | None:
-    return None if extent is None else extent * times
+def _scaled(extent: int | None, times: int | None) -> int | None:
+    return None if extent is None or times is None else extent * times
 
 
-def _padded(_: AnyAttrs, x: Value, pads: Array, *_value: Value) -> Shape:
+def _padded(_: AnyAttrs, x: Value, pads: Known | Array, *_value: Value) -> Shape:
+    if isinstance(pads, Known):
+        return (None,) * x.ndim
     return tuple(
         None if extent is None else extent + int(before) + int(after)
         for extent, (before, after) in zip(x.shape, pads, strict=True)
@@ -41,7 +44,7 @@ _MODES: dict[bytes, Any] = {b"REFLECT": "reflect", b"SYMMETRIC": "symmetric"}
 
 _TILE = op(
     "Tile(input: T, multiples: Tmultiples) -> output: T",
-    shape=lambda _, x, times: tuple(map(_scaled, x.shape, times.tolist())),
+    shape=lambda _, x, times: tuple(map(_scaled, x.shape, extents(times))),
     kernel=lambda _, x, times: np.tile(x, times),
     Tmultiples=_INT32,
 )
@@ -93,24 +96,6 @@ _UNPACK = op(
     ),
     kernel=lambda attrs, x: list(np.moveaxis(x, attrs["axis"], 0)),
     axis=0,
-)
-_FILL = op(
-    "Fill(dims: index_type, value: T) -> output: T",
-    shape=lambda _, dims, _value: tuple(extents(dims)),
-    kernel=lambda _, dims, value: np.full(dims, value, value.dtype),
-    index_type=_INT32,
-)
-_ZEROS_LIKE = op(
-    "ZerosLike(x: T) -> y: T", shape=same, kernel=lambda _, x: np.zeros(x.shape, x.dtype)
-)
-_ONES_LIKE = op(
-    "OnesLike(x: T) -> y: T", shape=same, kernel=lambda _, x: np.ones(x.shape, x.dtype)
-)
-_RANGE = op(
-    "Range(start: Tidx, limit: Tidx, delta: Tidx) -> output: Tidx",
-    shape=lambda *_: (None,),
-    kernel=lambda _, start, limit, delta: np.arange(start, limit, delta),
-    Tidx=_INT32,
 )
 
 
@@ -182,24 +167,24 @@ def _split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> list[Any]:
 
 
 def _tile(A: Any, reps: Any) -> Any:  # noqa: N803 - numpy's name
-    times = [int(n) for n in (reps if np.iterable(reps) else (reps,))]
+    times = list(reps) if np.iterable(reps) else [reps]
     x = operand(A)
     missing = len(times) - x.ndim
     if missing > 0:
         x = np.expand_dims(x, tuple(range(missing)))
-    return apply(_TILE, x, ints([1] * max(0, -missing) + times))
+    return apply(_TILE, x, vector([1] * max(0, -missing) + times))
 
 
 def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     a = operand(a)
     if axis is None:
         a, axis = np.ravel(a), 0
-    if np.ndim(repeats) or isinstance(repeats, Tensor):
+    if np.ndim(repeats):
         raise trace_error("numpy.repeat", "the number of repeats is one int for all elements")
     place = normal_axis(axis, a.ndim, "numpy.repeat")
-    times = [1] * (a.ndim + 1)
-    times[place + 1] = int(repeats)
-    wide = apply(_TILE, np.expand_dims(a, place + 1), ints(times))
+    times: list[Any] = [1] * (a.ndim + 1)
+    times[place + 1] = repeats
+    wide = apply(_TILE, np.expand_dims(a, place + 1), vector(times))
     wanted = extents_of(a)
     wanted[place] = -1
     return np.reshape(wide, wanted)
@@ -209,7 +194,8 @@ def _pad(
     array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0
 ) -> Any:
     x = operand(array)
-    pads = ints(np.broadcast_to(pad_width, (x.ndim, 2)))
+    widths: Any = np.broadcast_to(operand(pad_width), (x.ndim, 2))
+    pads = widths if isinstance(widths, Tensor) else ints(widths)
     if mode == "constant":
         if np.ndim(constant_values):
             raise trace_error("numpy.pad", "constant_values is one number for all edges")
@@ -239,40 +225,16 @@ def _triangle(function: Callable[..., Any], m: Any, k: int = 0) -> Any:
     if (k if lower else -k) >= 0:
         bounds = (-1, k) if lower else (-k, -1)
         return apply(_BAND, m, *(np.array(bound, np.int64) for bound in bounds))
-    if None in m.shape[-2:]:
+    if None in known_shape(m)[-2:]:
         name = f"numpy.{function.__name__}"
         raise trace_error(name, f"with k={k} the shape of the matrices must be known")
     kept = function(np.ones(m.shape[-2:], bool), k)
     return np.where(kept, m, cast(0, m.dtype))
 
 
-def _zeros_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    return _like(_ZEROS_LIKE, a, 0, dtype, shape)
-
-
-def _ones_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    return _like(_ONES_LIKE, a, 1, dtype, shape)
-
-
-def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    return _like(None, a, fill_value, dtype, shape)
-
-
-def _like(same_shape: Op | None, a: Any, value: Any, dtype: Any, wanted: Any) -> Any:
-    a = operand(a)
-    dtype = dtype_of(a.dtype if dtype is None else dtype)
-    if same_shape is not None and wanted is None and dtype.numpy == a.dtype:
-        return apply(same_shape, a)
-    dims = shape(a) if wanted is None else shape_operand(wanted)
-    filled = cast(value, dtype)
-    if isinstance(dims, np.ndarray) and isinstance(filled, np.ndarray):
-        return np.full(dims, filled, dtype.numpy)
-    return apply(_FILL, dims, filled)
-
-
 OPS: tuple[Op, ...] = (
     *(_TILE, _PAD, _MIRROR_PAD, _REVERSE, _ROLL, _SPLIT, _UNPACK),
-    *(_FILL, _ZEROS_LIKE, _ONES_LIKE, _RANGE, _BAND),
+    _BAND,
 )
 
 FACES: dict[Callable[..., Any], Face] = {
@@ -289,7 +251,4 @@ FACES: dict[Callable[..., Any], Face] = {
     np.roll: _roll,
     np.tril: partial(_triangle, np.tril),
     np.triu: partial(_triangle, np.triu),
-    np.zeros_like: _zeros_like,
-    np.ones_like: _ones_like,
-    np.full_like: _full_like,
 }

@@ -13,7 +13,7 @@ from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
 from dsave.functions.table.rules import COMPLEXES, FLOATS, broadcast, normal_axes
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.tracer import Value, apply, known_shape, operand
 
 _TYPES = FLOATS | COMPLEXES | dtypes("int32 int64")
 
@@ -62,12 +62,23 @@ def _labels(term: str, ndim: int) -> list[str]:
     return [*before, *(str(place) for place in range(missing, 0, -1)), *after]
 
 
+def _together(label: str, before: Shape | None, extent: int | None) -> Shape:
+    """The extent of a label; only those of an ellipsis are stretched."""
+    if before is None or (extent is not None and before == (None,)):
+        return (extent,)
+    if label.isdigit():
+        return broadcast(before, (extent,))
+    if extent is not None and before != (extent,):
+        raise trace_error("numpy.einsum", f"{label!r} is of {before[0]} and of {extent}")
+    return before
+
+
 def _summed(attrs: AnyAttrs, *inputs: Value) -> Shape:
     terms, _, result = attrs["equation"].decode().partition("->")
     found: dict[str, Shape] = {}
     for term, value in zip(terms.split(","), inputs, strict=True):
         for label, extent in zip(_labels(term, value.ndim), value.shape, strict=True):
-            found[label] = broadcast(found.get(label, (1,)), (extent,))
+            found[label] = _together(label, found.get(label), extent)
     unnamed = sum(label.isdigit() for label in found)
     count = len(result.replace("...", "")) + (unnamed if "..." in result else 0)
     return tuple(found[label][0] for label in _labels(result, count))
@@ -116,10 +127,15 @@ def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
     values = [operand(each) for each in operands]
     if equation.partition("->")[0].count(",") != len(values) - 1:
         raise trace_error("numpy.einsum", f"{equation!r} is not about {len(values)} tensors")
+    try:
+        np.einsum(equation, *(np.empty((1,) * value.ndim) for value in values))
+    except ValueError as error:
+        raise trace_error("numpy.einsum", str(error)) from None
     dtype = common_dtype(*values)
     values = [cast(value, dtype) for value in values]
     source, _, result = equation.partition("->")
     terms = source.split(",")
+    _leave_out_ones(terms, values)
     # TensorFlow's op takes two tensors at most.
     while len(values) > 2:
         needed = set("".join([*terms[2:], result]))
@@ -129,6 +145,22 @@ def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
         values[:2] = [apply(_EINSUM, values[:2], equation=pair.encode())]
         terms[:2] = [kept]
     return apply(_EINSUM, values, equation=f"{','.join(terms)}->{result}".encode())
+
+
+def _leave_out_ones(terms: list[str], values: list[Any]) -> None:
+    """Axes of 1 that numpy stretches to what they are in other tensors, TensorFlow does not."""
+    labels = [
+        list(zip(_labels(term, value.ndim), known_shape(value), strict=True))
+        for term, value in zip(terms, values, strict=True)
+    ]
+    wider = [{label for label, extent in each if extent != 1} for each in labels]
+    for place, term in enumerate(terms):
+        elsewhere = set().union(*wider[:place], *wider[place + 1 :]) - wider[place]
+        gone = {label for label, _ in labels[place] if label in elsewhere and label in term}
+        if gone:
+            axes = tuple(axis for axis, (label, _) in enumerate(labels[place]) if label in gone)
+            values[place] = np.squeeze(values[place], axes)
+            terms[place] = "".join(label for label in term if label not in gone)
 
 
 def _dot(a: Any, b: Any, out: None = None) -> Any:

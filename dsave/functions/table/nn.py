@@ -1,7 +1,7 @@
 """Ops of neural networks, on channels-last images where they are about images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,8 @@ from dsave.functions.op import AnyAttrs, Op, dtypes, op
 from dsave.functions.table.casts import cast, loop_dtypes
 from dsave.functions.table.erf import erf_of
 from dsave.functions.table.rules import FLOATS, REALS, normal_axis, same
-from dsave.functions.tensor import Face
+from dsave.functions.tensor import Face, Known
 from dsave.functions.tracer import Value, apply, operand, spec_dtype
-
-Pair = int | Sequence[int]
-"""A height and a width, in pixels; one number is both."""
 
 
 def _wide(function: Callable[[Array], Array]) -> Callable[..., Array]:
@@ -65,9 +62,12 @@ _SOFTPLUS = op(
 _ERF = op("Erf(x: T) -> y: T", shape=same, kernel=_wide(erf_of), types=FLOATS)
 
 
-def _one_hot_shape(attrs: AnyAttrs, indices: Value, depth: Array, *_values: Value) -> Shape:
+def _one_hot_shape(
+    attrs: AnyAttrs, indices: Value, depth: Known | Array, *_values: Value
+) -> Shape:
     place = normal_axis(attrs["axis"], indices.ndim + 1, "dsave.ops.one_hot")
-    return (*indices.shape[:place], int(depth), *indices.shape[place:])
+    extent = None if isinstance(depth, Known) else int(depth)
+    return (*indices.shape[:place], extent, *indices.shape[place:])
 
 
 def _one_hot_kernel(
@@ -146,7 +146,7 @@ def one_hot(
     return apply(
         _ONE_HOT,
         indices if spec_dtype(indices) in (_ONE_HOT.types or ()) else cast(indices, "int64"),
-        np.asarray(depth, np.int32),
+        cast(depth, np.int32),
         cast(on_value, dtype),
         cast(off_value, dtype),
         axis=-1 if place == indices.ndim else place,

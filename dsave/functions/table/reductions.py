@@ -19,12 +19,13 @@ from dsave.functions.table.rules import (
     REALS,
     dtype_like,
     ints,
+    known,
     normal_axes,
     normal_axis,
     same,
 )
 from dsave.functions.table.shapes import element_count
-from dsave.functions.tensor import Face
+from dsave.functions.tensor import Face, Known
 from dsave.functions.tracer import Value, apply, operand
 from dsave.model.dtype import dtype_of
 
@@ -32,17 +33,22 @@ _INT32 = dtype_of("int32")
 _INT64 = dtype_of("int64")
 
 
-def _reduced(attrs: AnyAttrs, x: Value, axes: Value) -> Shape:
-    assert isinstance(axes, np.ndarray)
+def _reduced(attrs: AnyAttrs, x: Value, axes: Known | Array) -> Shape:
+    axes = known(axes, "a reduction")
     chosen = set(normal_axes(axes.ravel().tolist(), x.ndim, "a reduction"))
     if attrs["keep_dims"]:
         return tuple(1 if axis in chosen else n for axis, n in enumerate(x.shape))
     return tuple(n for axis, n in enumerate(x.shape) if axis not in chosen)
 
 
+def _is_half(dtype: "np.dtype[Any]") -> bool:
+    return dtype.itemsize < 4 and dtype.kind in "fV"
+
+
 def _reduction(name: str, function: Callable[..., Any], types: Any, kind: str = "T") -> Op:
     def kernel(attrs: AnyAttrs, x: Array, axes: Array) -> Array:
         over = tuple(axes.ravel().tolist())
+        x = x.astype(np.float32) if _is_half(x.dtype) else x
         result: Array = function(x, axis=over, keepdims=attrs["keep_dims"])
         return result
 
@@ -119,6 +125,18 @@ def _accumulating(function: Callable[..., Any], op: Op) -> Face:
     return face
 
 
+def _mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False
+) -> Any:
+    del out
+    a = operand(a)
+    if dtype is None and _is_half(a.dtype):
+        # Added up as numpy adds up float16; TensorFlow would do it in the dtype itself.
+        return cast(_over(_MEAN, cast(a, np.float32), axis, keepdims), a.dtype)
+    wanted = dtype_like(np.mean, a.dtype) if dtype is None else dtype
+    return _over(_MEAN, cast(a, wanted), axis, keepdims)
+
+
 def _choosing(op: Op, boolean: Op) -> Face:
     def face(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
         del out
@@ -177,6 +195,8 @@ def _var(
 ) -> Any:
     del out
     a = operand(a)
+    if dtype is None and _is_half(a.dtype):
+        return cast(_var(a, axis, np.float32, None, ddof, keepdims), a.dtype)
     x = cast(a, dtype_like(np.mean, a.dtype) if dtype is None else dtype)
     squares = np.square(np.abs(x - np.mean(x, axis=axis, keepdims=True)))
     if not ddof:
@@ -216,7 +236,7 @@ OPS: tuple[Op, ...] = (
 
 FACES: dict[Callable[..., Any], Face] = {
     np.sum: _accumulating(np.sum, _SUM),
-    np.mean: _accumulating(np.mean, _MEAN),
+    np.mean: _mean,
     np.prod: _accumulating(np.prod, _PROD),
     np.max: _choosing(_MAX, _ANY),
     np.min: _choosing(_MIN, _ALL),

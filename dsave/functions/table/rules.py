@@ -10,7 +10,7 @@ import numpy as np
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, dtypes
 from dsave.functions.stack import trace_error
-from dsave.functions.tensor import Tensor
+from dsave.functions.tensor import Known, Tensor
 from dsave.functions.tracer import Value
 
 FLOATS = dtypes("float16 bfloat16 float32 float64")
@@ -49,11 +49,24 @@ def _together(extents: Sequence[int | None], shapes: Sequence[Shape]) -> int | N
     return None if None in extents else 1
 
 
+def known(value: Known | Array, function: str) -> Array:
+    """The elements of an input that a shape depends on.
+
+    Raises:
+        TraceError: it is a tensor.
+    """
+    if isinstance(value, Known):
+        raise trace_error(
+            function, f"the shape of its result depends on a tensor, {value.tensor.spec}"
+        )
+    return value
+
+
 def normal_axis(axis: Any, ndim: int, function: str) -> int:
     """The axis counted from the first."""
     try:
         number = operator.index(axis)
-    except TypeError:
+    except TypeError:  # a tensor's own error among them
         raise trace_error(function, f"an axis is an int, got {axis!r}") from None
     if not -ndim <= number < ndim:
         raise trace_error(function, f"axis {number} of a tensor that has {ndim}")

@@ -6,60 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.graph import CONST, Array, Shape
+from dsave.functions.graph import Array, Shape
+from dsave.functions.number import Extent
 from dsave.functions.op import AnyAttrs, Op, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
-from dsave.functions.table.rules import broadcast, ints, normal_axes, normal_axis
-from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.table.extents import extents, shape_operand
+from dsave.functions.table.rules import broadcast, ints, known, normal_axes, normal_axis
+from dsave.functions.tensor import Face, Known, Tensor
+from dsave.functions.tracer import Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
 
 
-def extents(value: Value) -> list[int | None]:
-    """What is known of the elements of a vector of extents."""
-    if not isinstance(value, Tensor):
-        return [int(extent) for extent in value]
-    node = value.trace.nodes[value.output.node]
-    if node.op == "Shape":
-        source = node.inputs[0]
-        return list(value.trace.nodes[source.node].outputs[source.index].shape)
-    if node.op == "Cast":
-        source = node.inputs[0]
-        spec = value.trace.nodes[source.node].outputs[source.index]
-        return extents(Tensor(value.trace, source, spec))
-    if node.op == "Pack":
-        sources = [value.trace.nodes[source.node] for source in node.inputs]
-        return [
-            int(source.attrs["value"].item()) if source.op == CONST else None  # type: ignore[union-attr]
-            for source in sources
-        ]
-    count = value.shape[0]
-    if count is None:
-        raise trace_error("a shape", "its number of axes must be known when it is traced")
-    return [None] * count
-
-
-def shape_operand(shape: Any) -> Value:
-    """A vector of extents: a constant, or with tensors among them one that is put together."""
-    if isinstance(shape, Tensor):
-        return shape if shape.ndim else np.expand_dims(shape, 0)
-    given = list(shape) if np.iterable(shape) else [shape]
-    if not any(isinstance(extent, Tensor) for extent in given):
-        for extent in given:
-            if extent is None:
-                raise trace_error(
-                    "a shape",
-                    f"an extent of {tuple(given)} is unknown; dsave.ops.shape(x)[axis] gives "
-                    "it as a tensor",
-                )
-        return ints(given)
-    return np.stack([cast(extent, _INT32) for extent in given])
-
-
-def _reshaped(_: AnyAttrs, x: Value, shape: Value) -> Shape:
+def _reshaped(_: AnyAttrs, x: Value, shape: Known | Array) -> Shape:
     wanted = extents(shape)
     known = all(n is not None for n in x.shape)
     rest = math.prod(n for n in wanted if n is not None and n >= 0)
@@ -88,7 +49,7 @@ _SHAPE = op(
 )
 _TRANSPOSE = op(
     "Transpose(x: T, perm: Tperm) -> y: T",
-    shape=lambda _, x, perm: tuple(x.shape[axis] for axis in perm),
+    shape=lambda _, x, perm: tuple(x.shape[axis] for axis in known(perm, "transpose")),
     kernel=plain(np.transpose),
     Tperm=_INT32,
 )
@@ -174,10 +135,30 @@ _BROADCAST_TO = op(
 def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
     if order != "C":
         raise trace_error("numpy.reshape", f"order is 'C', got {order!r}")
-    if isinstance(shape, tuple | list) and sum(extent is None for extent in shape) == 1:
-        # One extent that is taken from an unknown one: what remains.
-        shape = [-1 if extent is None else extent for extent in shape]
-    return apply(_RESHAPE, operand(a), shape_operand(shape))
+    a = operand(a)
+    return apply(_RESHAPE, a, shape_operand(_without_own_extent(a, shape)))
+
+
+def _without_own_extent(a: Value, shape: Any) -> Any:
+    """The shape with what follows from it where all unknown extents of `a` are in it.
+
+    An extent of -1 is known then, and an only unknown one can be -1, in a constant.
+    """
+    given = list(shape) if np.iterable(shape) else [shape]
+    unknown = [axis for axis, n in enumerate(known_shape(a)) if n is None]
+    own = [n for n in given if isinstance(n, Extent) and n.of(a)]
+    others = [n for n in given if type(n) is int]
+    if sorted(n.axis for n in own) != unknown or not len(given) - len(others) == len(own) > 0:
+        return shape
+    size = math.prod(n for n in known_shape(a) if n is not None)
+    known = math.prod(n for n in others if n != -1)
+    if others.count(-1) == 1 and known and size % known == 0:
+        given = [size // known if type(n) is int and n == -1 else n for n in given]
+    elif -1 in others or size != known:
+        raise trace_error(
+            "numpy.reshape", f"elements of shape {known_shape(a)} do not fit in {tuple(given)}"
+        )
+    return [-1 if n is own[0] else n for n in given] if len(own) == 1 else given
 
 
 def _ravel(a: Any, order: str = "C") -> Any:
@@ -203,14 +184,16 @@ def _expand_dims(a: Any, axis: Any) -> Any:
 def _squeeze(a: Any, axis: Any = None) -> Any:
     a = operand(a)
     if axis is None:
-        axes = tuple(place for place, n in enumerate(a.shape) if n == 1)
-        if None in a.shape:
-            raise trace_error("numpy.squeeze", f"name the axes: {a.shape} is not all known")
+        axes = tuple(place for place, n in enumerate(known_shape(a)) if n == 1)
+        if None in known_shape(a):
+            raise trace_error(
+                "numpy.squeeze", f"name the axes: {known_shape(a)} is not all known"
+            )
     else:
         axes = normal_axes(axis, a.ndim, "numpy.squeeze")
     for place in axes:
-        if a.shape[place] not in {1, None}:
-            raise trace_error("numpy.squeeze", f"axis {place} of {a.shape} is not 1")
+        if known_shape(a)[place] not in {1, None}:
+            raise trace_error("numpy.squeeze", f"axis {place} of {known_shape(a)} is not 1")
     # No axes would be all that are 1 to TensorFlow.
     return apply(_SQUEEZE, a, squeeze_dims=list(axes)) if axes else a
 
@@ -241,18 +224,21 @@ def _broadcast_to(array: Any, shape: Any) -> Any:
 def shape(x: Any) -> Value:
     """The extents of a tensor, int32: an array if all are known, else a tensor."""
     x = operand(x)
-    if None not in x.shape:
-        return ints(x.shape)
-    result: Value = apply(_SHAPE, x)
-    return result
+    if not isinstance(x, Tensor) or None not in known_shape(x):
+        return ints(known_shape(x))
+    recorded = x.tracer.recorded_shapes
+    if x.output not in recorded:
+        recorded[x.output] = apply(_SHAPE, x)
+    return recorded[x.output]
+
+
+def _extent(x: Tensor, axis: int) -> Any:
+    return shape(x)[axis]
 
 
 def extents_of(x: Value) -> list[Any]:
-    """The extents of a tensor: ints, and tensors where they are unknown."""
-    if None not in x.shape:
-        return list(x.shape)
-    whole = shape(x)
-    return [whole[axis] if extent is None else extent for axis, extent in enumerate(x.shape)]
+    """The extents of a tensor: ints, and tensors of int32 where they are unknown."""
+    return [n.int32 if isinstance(n, Extent) else n for n in x.shape]
 
 
 def element_count(x: Value, axes: Sequence[int]) -> Any:
@@ -273,6 +259,7 @@ OPS: tuple[Op, ...] = (
 )
 
 FACES: dict[Callable[..., Any], Face] = {
+    Extent: _extent,
     np.reshape: _reshape,
     np.ravel: _ravel,
     np.transpose: _transpose,

@@ -11,8 +11,8 @@ import numpy as np
 
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.table.extents import extents
 from dsave.functions.table.rules import FLOATS, REALS
-from dsave.functions.table.shapes import extents
 from dsave.functions.table.windows import (
     NHWC,
     check_format,
@@ -22,7 +22,7 @@ from dsave.functions.table.windows import (
     transposed_shape,
     windows_of,
 )
-from dsave.functions.tensor import Face
+from dsave.functions.tensor import Face, Known
 from dsave.functions.tracer import Value
 from dsave.model.dtype import dtype_of
 
@@ -32,7 +32,7 @@ _RESIZED = REALS - dtypes("uint32 uint64")
 
 def _depthwise_shape(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
     *sizes, channels, times = filters.shape
-    depth = None if None in {channels, times} else channels * times  # type: ignore[operator]
+    depth = None if None in {channels, times} else channels * times
     return (x.shape[0], *slid(attrs, x, spans(attrs, sizes)), depth)
 
 
@@ -66,7 +66,7 @@ def _normalized(
     return [y, *kept, mean, variance, np.zeros(0, np.float32)]
 
 
-def _resized_shape(_: AnyAttrs, images: Value, size: Value) -> Shape:
+def _resized_shape(_: AnyAttrs, images: Value, size: Known | Array) -> Shape:
     return (images.shape[0], *extents(size), images.shape[3])
 
 

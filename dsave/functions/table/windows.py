@@ -12,7 +12,8 @@ import numpy as np
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs
 from dsave.functions.stack import trace_error
-from dsave.functions.table.shapes import extents
+from dsave.functions.table.extents import extents
+from dsave.functions.tensor import Known
 from dsave.functions.tracer import Value
 
 NHWC, NDHWC = b"NHWC", b"NDHWC"
@@ -121,7 +122,7 @@ def convolve(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
     return np.concatenate([np.tensordot(part, own, axes) for part, own in parts], -1)
 
 
-def transposed_shape(attrs: AnyAttrs, sizes: Value, filters: Value, x: Value) -> Shape:
+def transposed_shape(attrs: AnyAttrs, sizes: Known | Array, filters: Value, x: Value) -> Shape:
     """The shape of a transposed convolution, as far as `sizes` is known."""
     check_format(attrs)
     known = (x.shape[0], *[None] * (x.ndim - 2), filters.shape[-2])
