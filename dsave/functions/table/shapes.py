@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.graph import CONST, Array, Shape
+from dsave.functions.graph import CONST, Array, Node, Output, Shape
 from dsave.functions.op import AnyAttrs, Op, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
@@ -31,15 +31,25 @@ def extents(value: Value) -> list[int | None]:
         spec = value.trace.nodes[source.node].outputs[source.index]
         return extents(Tensor(value.trace, source, spec))
     if node.op == "Pack":
-        sources = [value.trace.nodes[source.node] for source in node.inputs]
-        return [
-            int(source.attrs["value"].item()) if source.op == CONST else None  # type: ignore[union-attr]
-            for source in sources
-        ]
+        return [_known_extent(value.trace.nodes, source) for source in node.inputs]
     count = value.shape[0]
     if count is None:
         raise trace_error("a shape", "its number of axes must be known when it is traced")
     return [None] * count
+
+
+def _known_extent(nodes: Sequence[Node], source: Output) -> int | None:
+    """What is known of a scalar: a constant, or an element of a shape."""
+    node = nodes[source.node]
+    if node.op == CONST:
+        return int(np.asarray(node.attrs["value"]).item())
+    if node.op == "StridedSlice" and node.outputs[0].shape == ():
+        whole, begin = (nodes[each.node] for each in node.inputs[:2])
+        if whole.op == "Shape" and begin.op == CONST:
+            measured = whole.inputs[0]
+            shape = nodes[measured.node].outputs[measured.index].shape
+            return shape[int(np.asarray(begin.attrs["value"]).item())]
+    return None
 
 
 def shape_operand(shape: Any) -> Value:
