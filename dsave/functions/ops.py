@@ -4,8 +4,8 @@ from typing import Any
 
 from dsave.functions.call import call
 from dsave.functions.table.casts import cast
+from dsave.functions.table.gathering import take
 from dsave.functions.table.images import avg_pool2d, conv2d, max_pool2d
-from dsave.functions.table.indexing import take
 from dsave.functions.table.nn import (
     erf,
     gelu,
@@ -36,7 +36,6 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
-    "take",
 ]
 
 

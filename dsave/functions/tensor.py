@@ -27,7 +27,18 @@ Face = Callable[..., Any]
 _METHODS = frozenset(
     (
         *("all", "any", "argmax", "argmin", "clip", "cumprod", "cumsum", "dot", "max", "mean"),
-        *("min", "prod", "ravel", "repeat", "round", "squeeze", "std", "sum", "swapaxes"),
+        *(
+            "min",
+            "nonzero",
+            "prod",
+            "ravel",
+            "repeat",
+            "round",
+            "squeeze",
+            "std",
+            "sum",
+            "swapaxes",
+        ),
         *("take", "var"),
     )
 )

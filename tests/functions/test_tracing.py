@@ -134,6 +134,10 @@ def test_no_cast_is_recorded_where_none_is_needed():
         (lambda x: np.stack([x, np.ones((2, 4))]), (2, 2, 4)),
         (lambda x: np.ones((5, 1, 4)) @ x.T, (5, 1, None)),
         (lambda x: x.reshape((ops.shape(x)[0], 4)), (None, 4)),
+        (lambda x: x[x > 0], (None,)),
+        (lambda x: x[:, [True, False, True, True]], (None, 3)),
+        (lambda x: x[[0, 1, 2], :, None], (3, 4, 1)),
+        (lambda x: x[[[0], [1]], [0, 1, 2]], (2, 3)),
     ],
 )
 def test_shapes_keep_what_is_known(code, shape):
@@ -310,12 +314,20 @@ def has_no_ufunc(x):
     np.nextafter(x, 1)
 
 
-def masks(x):
-    x[np.ones(4, bool)]
+def masks_by_another_shape(x):
+    x[:, np.ones(3, bool)]
 
 
-def masks_by_a_tensor(x):
-    x[x > 0]
+def masks_by_a_scalar(x):
+    x[x.sum() > 0]
+
+
+def masks_too_much(x):
+    x[x > 0, 0]
+
+
+def indexes_several_beyond(x):
+    x[[0, 1], [0, -5]]
 
 
 def indexes_beyond(x):
@@ -414,8 +426,10 @@ def multiplies_bytes(x):
         (reduces_where, r"numpy\.sum.*where"),
         (adds_where, r"numpy\.add.*where="),
         (has_no_ufunc, r"numpy\.nextafter.*dsave\.ops\.call"),
-        (masks, r"indexing.*mask"),
-        (masks_by_a_tensor, r"indexing.*mask"),
+        (masks_by_another_shape, r"indexing.*mask of \(3,\) for a shape of \(4,\)"),
+        (masks_by_a_scalar, r"indexing.*mask has an axis.*numpy\.where"),
+        (masks_too_much, r"indexing.*3 indices"),
+        (indexes_several_beyond, r"numpy\.take.*index -5 of an axis with 4"),
         (indexes_beyond, r"indexing.*index 4 of an axis with 4"),
         (indexes_too_much, r"indexing.*3 indices"),
         (indexes_by_floats, r"indexing.*integer, got float32"),

@@ -6,19 +6,25 @@ from typing import Any
 
 from dsave.functions.op import Op
 from dsave.functions.table import (
+    broadcasting,
     casts,
     elementwise,
+    gathering,
     images,
     indexing,
     layout,
     linear,
+    masks,
     nn,
     reductions,
     shapes,
 )
 from dsave.functions.tensor import Face
 
-_PARTS = (casts, elementwise, reductions, linear, shapes, layout, indexing, nn, images)
+_PARTS = (
+    *(casts, elementwise, reductions, linear, shapes, broadcasting, layout),
+    *(indexing, gathering, masks, nn, images),
+)
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})
 """Every op that dsave can run and infer, by TensorFlow's name."""

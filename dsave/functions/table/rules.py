@@ -22,6 +22,11 @@ REALS = FLOATS | INTEGERS
 NUMBERS = REALS | COMPLEXES
 
 
+def known_shape(x: Value) -> Shape:
+    """What is known of a shape: None is an extent that is not."""
+    return x.spec.shape if isinstance(x, Tensor) else x.shape
+
+
 def same(_: AnyAttrs, first: Value, *_others: Value) -> Shape:
     """The shape of the first input."""
     return first.shape

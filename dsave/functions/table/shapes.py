@@ -12,7 +12,7 @@ from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.rules import broadcast, ints, normal_axes, normal_axis
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.tracer import Trace, Value, apply, operand
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
@@ -27,15 +27,23 @@ def extents(value: Value) -> list[int | None]:
         source = node.inputs[0]
         return list(value.trace.nodes[source.node].outputs[source.index].shape)
     if node.op == "Cast":
-        source = node.inputs[0]
-        spec = value.trace.nodes[source.node].outputs[source.index]
-        return extents(Tensor(value.trace, source, spec))
+        return extents(_tensor(value.trace, node.inputs[0]))
     if node.op == "Pack":
         return [_known_extent(value.trace.nodes, source) for source in node.inputs]
+    if node.op == "BroadcastArgs":
+        one, other = (extents(_tensor(value.trace, source)) for source in node.inputs)
+        return list(broadcast(tuple(one), tuple(other)))
     count = value.shape[0]
     if count is None:
         raise trace_error("a shape", "its number of axes must be known when it is traced")
     return [None] * count
+
+
+def _tensor(trace: Trace, source: Output) -> Value:
+    node = trace.nodes[source.node]
+    if node.op == CONST:
+        return np.asarray(node.attrs["value"])
+    return Tensor(trace, source, node.outputs[source.index])
 
 
 def _known_extent(nodes: Sequence[Node], source: Output) -> int | None:
@@ -173,12 +181,6 @@ _PACK = op(
     kernel=lambda attrs, *values: np.stack(values, attrs["axis"]),
     axis=0,
 )
-_BROADCAST_TO = op(
-    "BroadcastTo(input: T, shape: Tidx) -> output: T",
-    shape=lambda _, x, shape: broadcast(x.shape, tuple(extents(shape))),
-    kernel=plain(np.broadcast_to),
-    Tidx=_INT32,
-)
 
 
 def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
@@ -244,10 +246,6 @@ def _common(values: list[Value]) -> list[Any]:
     return [cast(value, dtype) for value in values]
 
 
-def _broadcast_to(array: Any, shape: Any) -> Any:
-    return apply(_BROADCAST_TO, operand(array), shape_operand(shape))
-
-
 def shape(x: Any) -> Value:
     """The extents of a tensor, int32: an array if all are known, else a tensor."""
     x = operand(x)
@@ -279,7 +277,6 @@ OPS: tuple[Op, ...] = (
     _SQUEEZE,
     _CONCAT,
     _PACK,
-    _BROADCAST_TO,
 )
 
 FACES: dict[Callable[..., Any], Face] = {
@@ -290,7 +287,6 @@ FACES: dict[Callable[..., Any], Face] = {
     np.squeeze: _squeeze,
     np.concatenate: _concatenate,
     np.stack: _stack,
-    np.broadcast_to: _broadcast_to,
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
     np.size: lambda a: a.size,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from catalogue.case import A, B, Case, index, positive
+from catalogue.case import COMPLEX, SIGNED, UNSIGNED, A, B, Case, index, positive
 from dsave import ops
 
 CASES = {
@@ -54,5 +54,10 @@ CASES = {
         ),
         ["float32"],
         [B],
+    ),
+    "Where of numbers": Case(
+        lambda x: ops.call("Where", [x]),
+        ["float32", "float64", *SIGNED, *UNSIGNED, *COMPLEX],
+        [A],
     ),
 }

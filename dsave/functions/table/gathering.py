@@ -1,0 +1,131 @@
+"""Elements of tensors by arrays of their places."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.graph import Array, Shape
+from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.stack import trace_error
+from dsave.functions.table.broadcasting import stretched
+from dsave.functions.table.casts import cast
+from dsave.functions.table.rules import ints, known_shape, normal_axis
+from dsave.functions.table.shapes import shape
+from dsave.functions.tensor import Face
+from dsave.functions.tracer import Value, apply, operand
+
+
+def _gathered(attrs: AnyAttrs, x: Value, indices: Value, axis: Array) -> Shape:
+    place = normal_axis(int(axis), x.ndim, "numpy.take")
+    inner = known_shape(indices)[attrs["batch_dims"] :]
+    extents = known_shape(x)
+    return (*extents[:place], *inner, *extents[place + 1 :])
+
+
+def _gather(attrs: AnyAttrs, x: Array, indices: Array, axis: Array) -> Array:
+    _check_signs(indices)
+    depth, place = attrs["batch_dims"], int(axis) % x.ndim
+    if not depth:
+        return np.take(x, indices, place)
+    batch, inner = x.shape[:depth], indices.shape[depth:]
+    rows = np.reshape(x, (math.prod(batch), *x.shape[depth:]))
+    rows = np.moveaxis(rows, place - depth + 1, 1)
+    picked = indices.reshape(math.prod(batch), math.prod(inner))
+    found = rows[np.arange(len(rows))[:, None], picked]
+    found = found.reshape(*batch, *inner, *rows.shape[2:])
+    chosen = range(depth, depth + len(inner))
+    return np.moveaxis(found, chosen, range(place, place + len(inner)))
+
+
+def _gathered_together(_: AnyAttrs, x: Value, indices: Value) -> Shape:
+    *outer, count = known_shape(indices)
+    if count is None or count > x.ndim:
+        raise trace_error("GatherNd", f"indices of {indices.shape} for a shape of {x.shape}")
+    return (*outer, *known_shape(x)[count:])
+
+
+def _gather_together(_: AnyAttrs, x: Array, indices: Array) -> Array:
+    _check_signs(indices)
+    if not indices.shape[-1]:
+        return np.broadcast_to(x, (*indices.shape[:-1], *x.shape))
+    found: Array = x[tuple(np.moveaxis(indices, -1, 0))]
+    return found
+
+
+def _check_signs(indices: Array) -> None:
+    if indices.min(initial=0) < 0:
+        raise IndexError(f"index {indices.min()} is out of bounds")
+
+
+_GATHER = op(
+    "GatherV2(params: Tparams, indices: Tindices, axis: Taxis) -> output: Tparams",
+    shape=_gathered,
+    kernel=_gather,
+    batch_dims=0,
+)
+_GATHER_ND = op(
+    "GatherNd(params: Tparams, indices: Tindices) -> output: Tparams",
+    shape=_gathered_together,
+    kernel=_gather_together,
+)
+
+
+def gather(x: Any, places: Sequence[Value], axes: Sequence[int]) -> tuple[Any, int]:
+    """The elements at these places, one array of them for each of the axes.
+
+    What is found, and the axis at which the arrays' axes are in it.
+    """
+    if len(axes) == 1:
+        return apply(_GATHER, x, places[0], ints(axes[0])), axes[0]
+    wide = any(each.dtype.itemsize > 4 for each in places)
+    together = stretched([cast(each, "int64" if wide else "int32") for each in places])
+    indices = np.stack(together, -1)
+    others = [axis for axis in range(x.ndim) if axis not in axes]
+    order = [*axes, *others]
+    return apply(
+        _GATHER_ND, x if order == sorted(order) else np.transpose(x, order), indices
+    ), 0
+
+
+def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
+    """As `numpy.take`."""
+    del out
+    if mode != "raise":
+        raise trace_error("numpy.take", f"mode is 'raise', got {mode!r}")
+    a = operand(a)
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    place = normal_axis(axis, a.ndim, "numpy.take")
+    return gather(a, [from_start(a, operand(indices), place)], [place])[0]
+
+
+def from_start(a: Any, indices: Value, axis: int) -> Value:
+    """The indices with negative ones, which TensorFlow refuses, counted from the start."""
+    if indices.dtype.kind not in "iu":
+        raise trace_error("numpy.take", f"indices are integers, got {indices.dtype}")
+    small = indices.dtype.itemsize <= (2 if indices.dtype.kind == "u" else 4)
+    wide = cast(indices, "int32" if small else "int64")
+    extent = known_shape(a)[axis]
+    if isinstance(wide, np.ndarray):
+        if extent is not None:
+            lowest, highest = wide.min(initial=0), wide.max(initial=0)
+            if wide.size and not -extent <= lowest <= highest < extent:
+                worst = lowest if lowest < -extent else highest
+                raise trace_error(
+                    "numpy.take", f"index {worst} of an axis with {extent} elements"
+                )
+            # On small arrays python ints would be int64, on which the graph need not compute.
+            return ints(np.where(wide < 0, wide + extent, wide))
+        if not (wide < 0).any():
+            return ints(wide)
+    if indices.dtype.kind == "u":
+        return wide
+    count = shape(a)[axis] if extent is None else extent
+    return np.where(wide < 0, wide + cast(count, wide.dtype), wide)
+
+
+OPS: tuple[Op, ...] = (_GATHER, _GATHER_ND)
+
+FACES: dict[Callable[..., Any], Face] = {np.take: take}
