@@ -259,7 +259,8 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
         outputs = traces[0].add(op.name, flat, kept, specs, op.output_args(attrs))
     else:
         outputs = op.run(attrs, flat)  # type: ignore[arg-type]
-    return outputs if op.outputs[0].count else outputs[0]
+    several = len(op.outputs) > 1 or op.outputs[0].count
+    return list(outputs) if several else outputs[0]
 
 
 def bound(

@@ -5,6 +5,7 @@ functions are followed, so that what is recorded is one graph. Format of the ref
 tensorflow/core/framework/function.proto.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -208,12 +209,12 @@ class Interpreter:
         for root in (*wanted, *(f"^{node}" for node in definition.control_ret.values())):
             for node in self._needed(root, nodes, arguments, places, name):
                 places[node.name] = len(program.steps)
-                step = self._compiled_node(node, arguments, places, name)
+                step = self._compiled_node(node, arguments, places, nodes, name)
                 program.steps.append(step)
                 if step.function is None and node.op not in _KNOWN:
                     program.unknown.add(node.op)
         for reference in wanted:
-            program.results.append(_source(reference, arguments, places))
+            program.results.append(_source(reference, arguments, places, nodes))
         return program
 
     def _needed(
@@ -256,6 +257,7 @@ class Interpreter:
         node: NodeDef,
         arguments: Mapping[str, int],
         places: Mapping[str, int],
+        nodes: Mapping[str, NodeDef],
         function: str,
     ) -> _Step:
         attrs = {}
@@ -272,7 +274,7 @@ class Interpreter:
         elif node.op == CONST and "value" not in attrs:
             raise CorruptionError(self._file, function, f"{node.name!r} has no value")
         sources = [
-            _source(reference, arguments, places)
+            _source(reference, arguments, places, nodes)
             for reference in node.input
             if not reference.startswith("^")
         ]
@@ -284,15 +286,21 @@ def _node_of(reference: str) -> str:
 
 
 def _source(
-    reference: str, arguments: Mapping[str, int], places: Mapping[str, int]
+    reference: str,
+    arguments: Mapping[str, int],
+    places: Mapping[str, int],
+    nodes: Mapping[str, NodeDef],
 ) -> tuple[int, int]:
-    """(step, output) of a reference: `argument`, `node:output:number`, or `node:number`.
-
-    Ops with several output arguments are none that can be run here, so the number in the
-    argument is the number of the output.
-    """
+    """(step, output) of a reference: `argument`, `node:output:number`, or `node:number`."""
     name, *rest = reference.split(":")
     if not rest and name in arguments:
         return -1, arguments[name]
     number = rest[-1] if rest else "0"
-    return places[name], int(number) if number.isdigit() else 0
+    return places[name], _before(nodes[name], rest) + (int(number) if number.isdigit() else 0)
+
+
+def _before(node: NodeDef, rest: Sequence[str]) -> int:
+    """How many outputs a node has before those of the argument that a reference names."""
+    args = OPS[node.op].outputs if len(rest) > 1 and node.op in OPS else ()
+    before = itertools.takewhile(lambda arg: arg.name != rest[0], args)
+    return sum(node.attr[arg.count].i if arg.count else 1 for arg in before)

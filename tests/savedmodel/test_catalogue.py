@@ -4,6 +4,7 @@
 - the results have numpy's dtypes and shapes, and its numbers within what the dtype can hold,
   for each dtype and size, whatever was unknown while the code was traced
 - the shapes that were inferred are those that TensorFlow infers
+- dsave loads what it saved, and computes the same from it
 """
 
 from pathlib import Path
@@ -11,11 +12,9 @@ from pathlib import Path
 import pytest
 from catalogue import CASES, HOW, assert_same, by_dtype, code, specs, traced, tried, wanted
 
-from dsave import function
+import dsave
 from dsave.functions.table import OPS
 from dsave.model.trackable import Module
-
-pytestmark = pytest.mark.tf
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,9 @@ def saved(export_once, make):
     for name in CASES:
         for how in HOW:
             signature = [specs(name, how)]
-            setattr(model, f"{how} {name}", function(code(name), input_signature=signature))
+            setattr(
+                model, f"{how} {name}", dsave.function(code(name), input_signature=signature)
+            )
     return export_once(make.tree(model))
 
 
@@ -34,6 +35,12 @@ def loaded(tf, saved):
     return tf.saved_model.load(saved)
 
 
+@pytest.fixture(scope="module")
+def revived(saved):
+    return dsave.load(saved)
+
+
+@pytest.mark.tf
 def test_every_op_of_the_table_is_in_what_was_saved(tf, saved):
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -44,6 +51,7 @@ def test_every_op_of_the_table_is_in_what_was_saved(tf, saved):
     assert set(OPS) <= {node.op for each in library.function for node in each.node_def}
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize("name", CASES)
 def test_what_was_saved_computes_what_numpy_does(tf, loaded, name):
     for how, given in tried(name):
@@ -53,6 +61,7 @@ def test_what_was_saved_computes_what_numpy_does(tf, loaded, name):
         assert_same(by_dtype(found), wanted(name, given))
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize("name", CASES)
 def test_shapes_are_inferred_as_tensorflow_infers_them(loaded, name):
     for how in HOW:
@@ -65,3 +74,9 @@ def test_shapes_are_inferred_as_tensorflow_infers_them(loaded, name):
                 ours = spec.shape if theirs.shape.rank is not None else ()
                 extents = zip(ours, theirs.shape if ours else (), strict=True)
                 assert all(n is not None for n, m in extents if m is not None), node.name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_dsave_loads_computes_what_numpy_does(revived, name):
+    for how, given in tried(name):
+        assert_same(by_dtype(getattr(revived, f"{how} {name}")(given)), wanted(name, given))
