@@ -17,6 +17,7 @@ from dsave.functions.table.nn import (
     softplus,
 )
 from dsave.functions.table.shapes import shape
+from dsave.functions.table.sorting import top_k
 from dsave.model.readable import value_of
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
+    "top_k",
 ]
 
 

@@ -26,20 +26,9 @@ Face = Callable[..., Any]
 # Those whose arguments are, after the array, the arguments of numpy's function of that name.
 _METHODS = frozenset(
     (
-        *("all", "any", "argmax", "argmin", "clip", "cumprod", "cumsum", "dot", "max", "mean"),
-        *(
-            "min",
-            "nonzero",
-            "prod",
-            "ravel",
-            "repeat",
-            "round",
-            "squeeze",
-            "std",
-            "sum",
-            "swapaxes",
-        ),
-        *("take", "var"),
+        *("all", "any", "argmax", "argmin", "argpartition", "argsort", "clip", "cumprod"),
+        *("cumsum", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round"),
+        *("searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "var"),
     )
 )
 

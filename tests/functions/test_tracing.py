@@ -290,8 +290,8 @@ def makes_an_array(x):
     np.array([x, x])
 
 
-def sorts(x):
-    np.sort(x)
+def finds_unique(x):
+    np.unique(x)
 
 
 def decomposes(x):
@@ -308,6 +308,30 @@ def reduces_where(x):
 
 def adds_where(x):
     np.add(x, 1, where=np.ones(4, bool))
+
+
+def sorts_by_a_field(x):
+    np.sort(x, order="f")
+
+
+def takes_too_many(x):
+    ops.top_k(x, 5)
+
+
+def takes_a_fraction(x):
+    ops.top_k(x, 1.5)
+
+
+def finds_bins(x):
+    np.digitize(x, x[0])
+
+
+def finds_mixed_bins(x):
+    np.digitize(x, [1, 3, 2])
+
+
+def takes_along_another(x):
+    np.take_along_axis(x, np.array([0]), 0)
 
 
 def has_no_ufunc(x):
@@ -420,11 +444,17 @@ def multiplies_bytes(x):
         (measures, r"length of a tensor.*dsave\.ops\.shape"),
         (leaves_numpy, r"float of a tensor"),
         (makes_an_array, r"conversion to an array.*numpy\.stack"),
-        (sorts, r"numpy\.sort.*dsave\.ops\.call"),
+        (finds_unique, r"numpy\.unique.*dsave\.ops\.call"),
         (decomposes, r"numpy\.linalg\.svd.*dsave\.ops\.call"),
         (accumulates, r"numpy\.add\.accumulate.*dsave\.ops\.call"),
         (reduces_where, r"numpy\.sum.*where"),
         (adds_where, r"numpy\.add.*where="),
+        (sorts_by_a_field, r"numpy\.argsort.*fields"),
+        (takes_too_many, r"dsave\.ops\.top_k.*largest 5 of 4"),
+        (takes_a_fraction, r"dsave\.ops\.top_k.*k is an int, got 1\.5"),
+        (finds_bins, r"numpy\.digitize.*must be known"),
+        (finds_mixed_bins, r"numpy\.digitize.*rise, or fall"),
+        (takes_along_another, r"numpy\.take_along_axis.*\(1,\) differ"),
         (has_no_ufunc, r"numpy\.nextafter.*dsave\.ops\.call"),
         (masks_by_another_shape, r"indexing.*mask of \(3,\) for a shape of \(4,\)"),
         (masks_by_a_scalar, r"indexing.*mask has an axis.*numpy\.where"),
@@ -566,6 +596,8 @@ def test_ops_run_on_arrays():
     assert ops.gather(np.arange(5), [-1, 0]).tolist() == [4, 0]
     assert ops.cast(2.7, "int32").dtype == np.int32
     assert ops.shape(np.ones((2, 3))).tolist() == [2, 3]
+    values, places = ops.top_k([3.0, 1.0, 3.0], 2)
+    assert (values.tolist(), places.tolist()) == ([3, 3], [0, 2])
     assert ops.call("AddV2", [np.float32(1), np.float32(2)]) == 3
 
 

@@ -18,12 +18,13 @@ from dsave.functions.table import (
     nn,
     reductions,
     shapes,
+    sorting,
 )
 from dsave.functions.tensor import Face
 
 _PARTS = (
     *(casts, elementwise, reductions, linear, shapes, broadcasting, layout),
-    *(indexing, gathering, masks, nn, images),
+    *(indexing, gathering, masks, sorting, nn, images),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})

@@ -9,7 +9,7 @@ import numpy as np
 from dsave.functions.graph import Shape
 from dsave.functions.op import AnyAttrs, Op, op, plain
 from dsave.functions.table.rules import broadcast, ints, known_shape
-from dsave.functions.table.shapes import extents, shape, shape_operand
+from dsave.functions.table.shapes import extents, extents_of, shape, shape_operand
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value, apply, operand
 from dsave.model.dtype import dtype_of
@@ -38,18 +38,35 @@ def broadcast_to(array: Any, shape: Any) -> Any:
     return apply(_BROADCAST_TO, operand(array), shape_operand(shape))
 
 
-def stretched(values: Sequence[Value]) -> list[Any]:
-    """The values, each of the shape that they have together."""
-    shapes = [known_shape(value) for value in values]
+def stretched(values: Sequence[Value], but: int | None = None) -> list[Any]:
+    """The values, of the shape that they have together; each keeps its axis `but`."""
+    shapes = [_without(known_shape(value), but) for value in values]
     whole = broadcast(*shapes)
-    if None in whole:
-        wanted = reduce(partial(apply, _BROADCAST_ARGS), map(shape, values))
-    else:
-        wanted = ints(whole)
-    return [
-        value if each == whole and None not in whole else broadcast_to(value, wanted)
-        for value, each in zip(values, shapes, strict=True)
+    found: Any = ints(whole) if None not in whole else _measured(values, but)
+
+    def one(value: Value, shape: Sequence[int | None]) -> Any:
+        if shape == whole and None not in whole:
+            return value
+        if but is None:
+            return broadcast_to(value, found)
+        wanted = [found[axis] if n is None else n for axis, n in enumerate(whole)]
+        return broadcast_to(value, [*wanted[:but], extents_of(value)[but], *wanted[but:]])
+
+    return list(map(one, values, shapes))
+
+
+def _measured(values: Sequence[Value], but: int | None) -> Value:
+    """The shape that the values have together, as a tensor."""
+    shapes: list[Any] = [
+        shape(value) if but is None else shape_operand(_without(extents_of(value), but))
+        for value in values
     ]
+    result: Value = reduce(partial(apply, _BROADCAST_ARGS), shapes)
+    return result
+
+
+def _without(extents: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
+    return tuple(n for place, n in enumerate(extents) if place != axis)
 
 
 OPS: tuple[Op, ...] = (_BROADCAST_TO, _BROADCAST_ARGS)

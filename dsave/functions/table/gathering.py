@@ -11,7 +11,7 @@ from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.broadcasting import stretched
 from dsave.functions.table.casts import cast
-from dsave.functions.table.rules import ints, known_shape, normal_axis
+from dsave.functions.table.rules import broadcast, ints, known_shape, normal_axis
 from dsave.functions.table.shapes import shape
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value, apply, operand
@@ -21,7 +21,8 @@ def _gathered(attrs: AnyAttrs, x: Value, indices: Value, axis: Array) -> Shape:
     place = normal_axis(int(axis), x.ndim, "numpy.take")
     inner = known_shape(indices)[attrs["batch_dims"] :]
     extents = known_shape(x)
-    return (*extents[:place], *inner, *extents[place + 1 :])
+    batch = broadcast(*(known_shape(each)[: attrs["batch_dims"]] for each in (x, indices)))
+    return (*batch, *extents[len(batch) : place], *inner, *extents[place + 1 :])
 
 
 def _gather(attrs: AnyAttrs, x: Array, indices: Array, axis: Array) -> Array:
@@ -101,6 +102,27 @@ def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "
     return gather(a, [from_start(a, operand(indices), place)], [place])[0]
 
 
+def take_along(a: Any, places: Any, axis: int) -> Any:
+    """The elements at places along an axis that are those of each row alone."""
+    last = a.ndim - 1
+    if axis != last:
+        a, places = np.swapaxes(a, axis, -1), np.swapaxes(places, axis, -1)
+    found = apply(_GATHER, a, places, ints(last), batch_dims=last)
+    return found if axis == last else np.swapaxes(found, axis, -1)
+
+
+def _take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
+    name = "numpy.take_along_axis"
+    a, indices = operand(arr), operand(indices)
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    if a.ndim != indices.ndim:
+        raise trace_error(name, f"shapes {a.shape} and {indices.shape} differ in their axes")
+    place = normal_axis(axis, a.ndim, name)
+    a, places = stretched([a, from_start(a, indices, place)], but=place)
+    return take_along(a, places, place)
+
+
 def from_start(a: Any, indices: Value, axis: int) -> Value:
     """The indices with negative ones, which TensorFlow refuses, counted from the start."""
     if indices.dtype.kind not in "iu":
@@ -128,4 +150,7 @@ def from_start(a: Any, indices: Value, axis: int) -> Value:
 
 OPS: tuple[Op, ...] = (_GATHER, _GATHER_ND)
 
-FACES: dict[Callable[..., Any], Face] = {np.take: take}
+FACES: dict[Callable[..., Any], Face] = {
+    np.take: take,
+    np.take_along_axis: _take_along_axis,
+}

@@ -8,13 +8,23 @@ from functools import cache
 
 import numpy as np
 
-from catalogue import by_name, elements, images, networks, places, products, reductions, shapes
+from catalogue import (
+    by_name,
+    elements,
+    images,
+    networks,
+    order,
+    places,
+    products,
+    reductions,
+    shapes,
+)
 from catalogue.case import M
 from dsave import TensorSpec, function
 from dsave.functions.structure import flatten
 from dsave.model.dtype import dtype_of
 
-_PARTS = (elements, reductions, products, shapes, places, networks, images, by_name)
+_PARTS = (elements, reductions, products, shapes, places, order, networks, images, by_name)
 CASES = {name: case for part in _PARTS for name, case in part.CASES.items()}
 assert len(CASES) == sum(len(part.CASES) for part in _PARTS), "a name is taken twice"
 

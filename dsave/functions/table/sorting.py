@@ -1,0 +1,204 @@
+"""Ops that put elements in order, and find places in what is in order.
+
+TensorFlow sorts by one op, the largest first and equals in their order, which nan may confuse.
+So floats are sorted as integers in the order of numpy: 0 beside -0, and nan last.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.graph import Array, Shape
+from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast, common_dtype
+from dsave.functions.table.gathering import take, take_along
+from dsave.functions.table.rules import NUMBERS, REALS, known_shape, normal_axis
+from dsave.functions.table.shapes import extents_of
+from dsave.functions.tensor import Face
+from dsave.functions.tracer import Value, apply, operand
+from dsave.model.dtype import dtype_of
+
+_INT32 = dtype_of("int32")
+_INT64 = dtype_of("int64")
+
+
+def _bits(attrs: AnyAttrs, x: Value) -> Shape:
+    times, left = divmod(x.dtype.itemsize, attrs["type"].numpy.itemsize)
+    if times:
+        return known_shape(x) if times == 1 else (*known_shape(x), times)
+    parts = attrs["type"].numpy.itemsize // left
+    if not x.ndim or known_shape(x)[-1] not in {None, parts}:
+        raise trace_error("Bitcast", f"the last axis of {x.shape} is not of {parts} parts")
+    return known_shape(x)[:-1]
+
+
+def _bits_of(attrs: AnyAttrs, x: Array) -> Array:
+    result: Array = np.frombuffer(x.tobytes(), attrs["type"].numpy)
+    return result.reshape([extent or 0 for extent in _bits(attrs, x)])
+
+
+def _tops(_: AnyAttrs, x: Value, k: Value) -> list[Shape]:
+    count = int(k) if isinstance(k, np.ndarray) else None
+    extent = known_shape(x)[-1]
+    if count is not None and extent is not None and count > extent:
+        raise trace_error("dsave.ops.top_k", f"the largest {count} of {extent} elements")
+    return [(*known_shape(x)[:-1], count)] * 2
+
+
+def _top(_: AnyAttrs, x: Array, k: Array) -> list[Array]:
+    # From the last, so that the first of equals comes first when all is turned around.
+    order = x.shape[-1] - 1 - np.argsort(x[..., ::-1], -1, kind="stable")[..., ::-1]
+    order = order[..., : int(k)]
+    return [np.take_along_axis(x, order, -1), order]
+
+
+def _bound(side: Any) -> Callable[..., Array]:
+    def kernel(_: AnyAttrs, rows: Array, values: Array) -> Array:
+        found = [
+            np.searchsorted(row, each, side) for row, each in zip(rows, values, strict=True)
+        ]
+        return np.reshape(found, values.shape)
+
+    return kernel
+
+
+_BITCAST = op("Bitcast(input: T) -> output: type", shape=_bits, kernel=_bits_of, types=NUMBERS)
+_TOP = op(
+    "TopKV2(input: T, k: Tk) -> values: T, indices: index_type",
+    shape=_tops,
+    kernel=_top,
+    types=REALS,
+    sorted=True,
+    Tk=_INT32,
+    index_type=_INT32,
+)
+_LOWER, _UPPER = (
+    op(
+        f"{name}(sorted_inputs: T, values: T) -> output: out_type",
+        shape=lambda _, _rows, values: known_shape(values),
+        kernel=_bound(side),
+        types=REALS,
+        out_type=_INT32,
+    )
+    for name, side in (("LowerBound", "left"), ("UpperBound", "right"))
+)
+
+
+def top_k(x: Any, k: Any, axis: int = -1) -> tuple[Any, Any]:
+    """The k largest elements along an axis, the largest first, and their places there.
+
+    Of equal elements the first comes first.
+    """
+    x = operand(x)
+    place = normal_axis(axis, x.ndim, "dsave.ops.top_k")
+    last = place == x.ndim - 1
+    count = operand(k)
+    if count.ndim or count.dtype.kind not in "iu":
+        raise trace_error("dsave.ops.top_k", f"k is an int, got {k!r}")
+    dtype = x.dtype
+    x = _numeric(x)
+    values, places = apply(
+        _TOP, x if last else np.swapaxes(x, place, -1), cast(count, "int32"), index_type=_INT64
+    )
+    values = cast(values, dtype)
+    if last:
+        return values, places
+    return np.swapaxes(values, place, -1), np.swapaxes(places, place, -1)
+
+
+def _ordered(x: Value) -> Value:
+    """Integers in the order of the elements, the last of them for nan."""
+    if x.dtype.kind in "iub":
+        return _numeric(x)
+    if x.dtype.kind not in "fV":
+        raise trace_error("numpy.sort", f"elements of {x.dtype} have no order in TensorFlow")
+    whole = dtype_of(f"int{8 * x.dtype.itemsize}")
+    last = cast(int(np.iinfo(whole.numpy).max), whole)
+    bits: Any = apply(_BITCAST, np.where(x == 0, cast(0, x.dtype), x), type=whole)
+    # Of numbers below 0 the bits grow as these fall.
+    return np.where(np.isnan(x), last, np.where(bits < 0, bits ^ last, bits))
+
+
+def _numeric(x: Any) -> Value:
+    return cast(x, np.uint8) if x.dtype == bool else x
+
+
+def _argsort(
+    a: Any, axis: Any = -1, kind: Any = None, order: None = None, *, stable: Any = None
+) -> Any:
+    del kind, stable
+    if order is not None:
+        raise trace_error("numpy.argsort", "tensors have no fields to order by")
+    a = operand(a)
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    place = normal_axis(axis, a.ndim, "numpy.argsort")
+    return top_k(np.invert(_ordered(a)), extents_of(a)[place], place)[1]
+
+
+def _sort(
+    a: Any, axis: Any = -1, kind: Any = None, order: None = None, *, stable: Any = None
+) -> Any:
+    a = operand(a)
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    places = _argsort(a, axis, kind, order, stable=stable)
+    return take_along(a, places, normal_axis(axis, a.ndim, "numpy.sort"))
+
+
+def _argpartition(
+    a: Any, kth: Any, axis: Any = -1, kind: Any = None, order: None = None
+) -> Any:
+    del kth
+    return _argsort(a, axis, kind, order)
+
+
+def _partition(a: Any, kth: Any, axis: Any = -1, kind: Any = None, order: None = None) -> Any:
+    del kth
+    return _sort(a, axis, kind, order)
+
+
+def _searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
+    if side not in {"left", "right"}:
+        raise trace_error("numpy.searchsorted", f"side is left or right, got {side!r}")
+    a, v = operand(a), operand(v)
+    if a.ndim != 1:
+        raise trace_error("numpy.searchsorted", f"what is searched has one axis, got {a.shape}")
+    a = a if sorter is None else take(a, sorter)
+    dtype = common_dtype(a, v)
+    found = apply(
+        _LOWER if side == "left" else _UPPER,
+        np.expand_dims(_numeric(cast(a, dtype)), 0),
+        np.reshape(_numeric(cast(v, dtype)), (1, -1)),
+        out_type=_INT64,
+    )
+    return np.reshape(found, extents_of(v))
+
+
+def _digitize(x: Any, bins: Any, right: bool = False) -> Any:
+    bins = operand(bins)
+    if not isinstance(bins, np.ndarray):
+        raise trace_error(
+            "numpy.digitize",
+            "whether bins rise or fall must be known; numpy.searchsorted takes those that rise",
+        )
+    side = "left" if right else "right"
+    if (bins[1:] >= bins[:-1]).all():
+        return _searchsorted(bins, x, side)
+    if (bins[1:] <= bins[:-1]).all():
+        return bins.size - _searchsorted(bins[::-1], x, side)
+    raise trace_error("numpy.digitize", "bins rise, or fall")
+
+
+OPS: tuple[Op, ...] = (_BITCAST, _TOP, _LOWER, _UPPER)
+
+FACES: dict[Callable[..., Any], Face] = {
+    np.sort: _sort,
+    np.argsort: _argsort,
+    np.partition: _partition,
+    np.argpartition: _argpartition,
+    np.searchsorted: _searchsorted,
+    np.digitize: _digitize,
+}
