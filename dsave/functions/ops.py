@@ -6,9 +6,16 @@ from dsave.functions.call import call
 from dsave.functions.table.casts import cast
 from dsave.functions.table.gathering import take
 from dsave.functions.table.images import avg_pool2d, conv2d, max_pool2d
+from dsave.functions.table.layers import (
+    elu,
+    gelu,
+    layer_norm,
+    leaky_relu,
+    logsumexp,
+    silu,
+)
 from dsave.functions.table.nn import (
     erf,
-    gelu,
     log_softmax,
     one_hot,
     relu,
@@ -25,16 +32,21 @@ __all__ = [
     "call",
     "cast",
     "conv2d",
+    "elu",
     "erf",
     "gather",
     "gelu",
+    "layer_norm",
+    "leaky_relu",
     "log_softmax",
+    "logsumexp",
     "max_pool2d",
     "one_hot",
     "read",
     "relu",
     "shape",
     "sigmoid",
+    "silu",
     "softmax",
     "softplus",
     "top_k",

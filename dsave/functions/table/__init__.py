@@ -12,6 +12,7 @@ from dsave.functions.table import (
     gathering,
     images,
     indexing,
+    layers,
     layout,
     linear,
     masks,
@@ -24,7 +25,7 @@ from dsave.functions.tensor import Face
 
 _PARTS = (
     *(casts, elementwise, reductions, linear, shapes, broadcasting, layout),
-    *(indexing, gathering, masks, sorting, nn, images),
+    *(indexing, gathering, masks, sorting, nn, layers, images),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})

@@ -1,5 +1,6 @@
 """Ops on each element: arithmetic, comparisons, logic, choice and casts."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -213,6 +214,21 @@ def _trunc(x: Any) -> Any:
     return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
 
 
+def _added_exponents(ufunc: np.ufunc, power: np.ufunc, base: float) -> Face:
+    """The logarithm of the sum of powers, computed without their overflow."""
+
+    def face(x1: Any, x2: Any) -> Any:
+        dtype = loop_dtypes(ufunc, (x1, x2))[-1]
+        x, y = cast(x1, dtype), cast(x2, dtype)
+        logarithm = cast(math.log(base), dtype)
+        more = np.log1p(power(-np.abs(x - y))) / logarithm
+        # Of equals the difference is 0, or that of infinities.
+        twice = x + cast(math.log(2.0), dtype) / logarithm
+        return np.where(np.equal(x, y), twice, np.maximum(x, y) + more)
+
+    return face
+
+
 def _hypot(x1: Any, x2: Any) -> Any:
     return np.sqrt(np.square(x1) + np.square(x2))
 
@@ -243,6 +259,8 @@ FACES: dict[Callable[..., Any], Face] = {
     np.logical_xor: _logical_xor,
     np.trunc: _trunc,
     np.hypot: _hypot,
+    np.logaddexp: _added_exponents(np.logaddexp, np.exp, math.e),
+    np.logaddexp2: _added_exponents(np.logaddexp2, np.exp2, 2.0),
     np.divmod: lambda x1, x2: (x1 // x2, x1 % x2),
     np.copy: lambda a: a,
 }

@@ -94,6 +94,17 @@ CASES = {
         positive,
     ),
     "hypot": Case(np.hypot, F, [A, A]),
+    "logaddexp": Case(
+        lambda x, y: [
+            np.logaddexp(x, y),
+            np.logaddexp2(x, y),
+            np.logaddexp(np.log(x * 0), np.log(y)),
+            np.logaddexp(1 / (x * 0), 1 / (x * 0)),
+        ],
+        ["float16", "float32", "float64"],
+        [A, A],
+        positive,
+    ),
     "degrees": Case(lambda x: [np.degrees(x), np.deg2rad(x)], F, [A]),
     "clip": Case(lambda x: [np.clip(x, -1, 2), x.clip(0, None)], M, [A]),
     "where": Case(lambda x, y: np.where(x > y, x, y), REAL, [A, (4,)]),
