@@ -4,8 +4,14 @@ from typing import Any
 
 from dsave.functions.call import call
 from dsave.functions.table.casts import cast
+from dsave.functions.table.convolution import (
+    conv1d,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    depthwise_conv2d,
+)
 from dsave.functions.table.gathering import take
-from dsave.functions.table.images import avg_pool2d, conv2d, max_pool2d
 from dsave.functions.table.layers import (
     elu,
     gelu,
@@ -23,15 +29,30 @@ from dsave.functions.table.nn import (
     softmax,
     softplus,
 )
+from dsave.functions.table.pooling import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from dsave.functions.table.resizing import resize
 from dsave.functions.table.shapes import shape
 from dsave.functions.table.sorting import top_k
 from dsave.model.readable import value_of
 
 __all__ = [
+    "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "call",
     "cast",
+    "conv1d",
     "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "depthwise_conv2d",
     "elu",
     "erf",
     "gather",
@@ -40,10 +61,13 @@ __all__ = [
     "leaky_relu",
     "log_softmax",
     "logsumexp",
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
     "one_hot",
     "read",
     "relu",
+    "resize",
     "shape",
     "sigmoid",
     "silu",

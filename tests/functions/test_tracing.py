@@ -334,6 +334,34 @@ def takes_along_another(x):
     np.take_along_axis(x, np.array([0]), 0)
 
 
+def convolves_no_images(x):
+    ops.conv2d(x, np.ones((2, 2, 4, 1)))
+
+
+def convolves_other_channels(x):
+    ops.conv2d(x[None, None], np.ones((1, 1, 3, 1)))
+
+
+def convolves_unequal_groups(x):
+    ops.conv2d(x[None, None], np.ones((1, 1, 2, 3)), groups=2)
+
+
+def pools_too_much(x):
+    ops.max_pool2d(x[None, :, :1, None], (1, 2))
+
+
+def pools_doubles(x):
+    ops.max_pool3d(x[None, None, :, :, None].astype("float64"), 1)
+
+
+def resizes_to_three(x):
+    ops.resize(x[None, :, :, None], (1, 2, 3))
+
+
+def resizes_by_cubes(x):
+    ops.resize(x[None, :, :, None], 2, "cubic")
+
+
 def has_no_ufunc(x):
     np.nextafter(x, 1)
 
@@ -455,6 +483,13 @@ def multiplies_bytes(x):
         (finds_bins, r"numpy\.digitize.*must be known"),
         (finds_mixed_bins, r"numpy\.digitize.*rise, or fall"),
         (takes_along_another, r"numpy\.take_along_axis.*\(1,\) differ"),
+        (convolves_no_images, r"conv2d.*batch, height, width, channels.*\(None, 4\)"),
+        (convolves_other_channels, r"conv2d.*4 channels.*1 groups of filters take 3"),
+        (convolves_unequal_groups, r"conv2d.*3 filters are not 2 equal groups"),
+        (pools_too_much, r"a window.*2 elements do not fit in 1"),
+        (pools_doubles, r"MaxPool3D.*not for float64"),
+        (resizes_to_three, r"dsave\.ops\.resize.*a height and a width, got \(1, 2, 3\)"),
+        (resizes_by_cubes, r"dsave\.ops\.resize.*nearest or bilinear, got 'cubic'"),
         (has_no_ufunc, r"numpy\.nextafter.*dsave\.ops\.call"),
         (masks_by_another_shape, r"indexing.*mask of \(3,\) for a shape of \(4,\)"),
         (masks_by_a_scalar, r"indexing.*mask has an axis.*numpy\.where"),

@@ -8,16 +8,18 @@ from dsave.functions.op import Op
 from dsave.functions.table import (
     broadcasting,
     casts,
+    convolution,
     elementwise,
     gathering,
-    images,
     indexing,
     layers,
     layout,
     linear,
     masks,
     nn,
+    pooling,
     reductions,
+    resizing,
     shapes,
     sorting,
 )
@@ -25,7 +27,7 @@ from dsave.functions.tensor import Face
 
 _PARTS = (
     *(casts, elementwise, reductions, linear, shapes, broadcasting, layout),
-    *(indexing, gathering, masks, sorting, nn, layers, images),
+    *(indexing, gathering, masks, sorting, nn, layers, convolution, pooling, resizing),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})

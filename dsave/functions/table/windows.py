@@ -1,0 +1,104 @@
+"""What slides over the axes between batch and channels: where it stops, and what it sees.
+
+The attributes `strides`, `dilations` and `ksize` are lists, one number for each axis of the
+input. TensorFlow's rules: tensorflow/core/framework/common_shape_fns.cc.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dsave.functions.graph import Array
+from dsave.functions.op import AnyAttrs
+from dsave.functions.stack import trace_error
+from dsave.functions.table.rules import known_shape
+from dsave.functions.tracer import Value, operand
+
+Spatial = int | Sequence[int]
+"""A number for each axis between batch and channels, or one for all of them."""
+
+Padding = str | Sequence[Any]
+"""SAME, VALID, or (before, after) for each axis."""
+
+
+def reach(size: int, dilation: int) -> int:
+    """Over how many elements a window goes that looks at so many."""
+    return (size - 1) * dilation + 1
+
+
+def pads(attrs: AnyAttrs, axis: int, extent: int, over: int) -> tuple[int, int]:
+    """Elements before and after an axis, for a window that goes over so many."""
+    if attrs["padding"] == b"VALID":
+        return 0, 0
+    if attrs["padding"] == b"EXPLICIT":
+        before, after = attrs["explicit_paddings"][2 * axis : 2 * axis + 2]
+        return before, after
+    stride = attrs["strides"][axis]
+    missing = max(0, (-(-extent // stride) - 1) * stride + over - extent)
+    return missing // 2, missing - missing // 2
+
+
+def slid(attrs: AnyAttrs, x: Value, sizes: Sequence[int | None]) -> list[int | None]:
+    """The extents after a window of these sizes has slid over the axes."""
+    found: list[int | None] = []
+    dilations = attrs.get("dilations", [1] * x.ndim)
+    for axis, size in enumerate(sizes, 1):
+        extent, stride = known_shape(x)[axis], attrs["strides"][axis]
+        if extent is None or size is None:
+            found.append(None)
+            continue
+        over = reach(size, dilations[axis])
+        places = extent + sum(pads(attrs, axis, extent, over)) - over
+        if places < 0:
+            raise trace_error("a window", f"{over} elements do not fit in {extent}")
+        found.append(places // stride + 1)
+    return found
+
+
+def seen(attrs: AnyAttrs, x: Array, sizes: Sequence[int], fill: Any) -> Array:
+    """Batch, places, channels, and what the window sees at each place."""
+    axes = tuple(range(1, x.ndim - 1))
+    dilations = attrs.get("dilations", [1] * x.ndim)
+    overs = [reach(size, dilations[axis]) for axis, size in zip(axes, sizes, strict=True)]
+    around = [pads(attrs, axis, x.shape[axis], overs[axis - 1]) for axis in axes]
+    padded = np.pad(x, [(0, 0), *around, (0, 0)], constant_values=fill)
+    views = np.lib.stride_tricks.sliding_window_view(padded, overs, axes)
+    every = [slice(None, None, step) for step in attrs["strides"][1:-1]]
+    apart = [slice(None, None, step) for step in dilations[1:-1]]
+    found: Array = views[(slice(None), *every, slice(None), *apart)]
+    return found
+
+
+def wide(x: Array) -> Array:
+    """Half floats as TensorFlow adds them up: in float32."""
+    return x.astype(np.float32) if x.dtype.itemsize < 4 else x
+
+
+def image(x: Any, axes: int, name: str) -> Value:
+    """A tensor of batch, so many axes, and channels."""
+    value = operand(x)
+    if value.ndim != axes + 2:
+        kinds = ", ".join([*("depth", "height", "width")[-axes:]])
+        raise trace_error(
+            name, f"batch, {kinds}, channels are wanted; got a shape of {value.shape}"
+        )
+    return value
+
+
+def spatial(given: Spatial, axes: int, name: str) -> list[int]:
+    """The numbers as an attribute has them: 1 for batch and for channels."""
+    numbers = [given] * axes if isinstance(given, int) else list(given)
+    if len(numbers) != axes:
+        raise trace_error(name, f"{axes} numbers are wanted, or one for all; got {given}")
+    return [1, *map(int, numbers), 1]
+
+
+def padding(given: Padding, name: str) -> dict[str, Any]:
+    """The attributes about padding."""
+    if not isinstance(given, str):
+        around = [int(n) for pair in given for n in pair]
+        return {"padding": b"EXPLICIT", "explicit_paddings": [0, 0, *around, 0, 0]}
+    if given.upper() not in {"SAME", "VALID"}:
+        raise trace_error(name, f"padding is SAME or VALID, got {given!r}")
+    return {"padding": given.upper().encode()}
