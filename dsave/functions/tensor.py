@@ -26,9 +26,19 @@ Face = Callable[..., Any]
 # Those whose arguments are, after the array, the arguments of numpy's function of that name.
 _METHODS = frozenset(
     (
-        *("all", "any", "argmax", "argmin", "argpartition", "argsort", "clip", "cumprod"),
-        *("cumsum", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round"),
-        *("searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "var"),
+        *("all", "any", "argmax", "argmin", "argpartition", "argsort", "conj", "conjugate"),
+        *("cumprod", "cumsum", "dot", "max", "mean", "min", "nonzero", "prod", "ravel"),
+        *(
+            "repeat",
+            "round",
+            "searchsorted",
+            "squeeze",
+            "std",
+            "sum",
+            "swapaxes",
+            "take",
+            "var",
+        ),
     )
 )
 
@@ -103,6 +113,10 @@ class Tensor(NDArrayOperatorsMixin):
         order = axes[0] if len(axes) == 1 else axes or None
         return np.transpose(self, order)
 
+    def clip(self, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - numpy's names
+        """The tensor with no element below or above these."""
+        return np.clip(self, min, max)
+
     def flatten(self) -> Any:
         """The tensor with one axis."""
         return np.ravel(self)
@@ -112,23 +126,27 @@ class Tensor(NDArrayOperatorsMixin):
         return self
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = f"numpy.{ufunc.__name__}"
+        name, function = f"numpy.{ufunc.__name__}", ufunc
+        if method != "__call__":
+            name, function = f"{name}.{method}", getattr(ufunc, method)
         if kwargs.get("out") is not None:
             raise trace_error(name, _mutation("out= and +=, *= and so on"))
-        if method != "__call__":
-            raise trace_error(f"{name}.{method}", _no_entry())
-        if kwargs:
-            raise trace_error(name, f"{', '.join(kwargs)}= has no op in TensorFlow")
-        face = self.trace.faces.get(ufunc)
-        if face is None:
-            raise trace_error(name, _no_entry())
-        return face(*values_in(inputs))
+        if method == "__call__" and kwargs.get("where", True) is not True:
+            raise trace_error(
+                name, "where= leaves elements as they are in out=; numpy.where chooses by value"
+            )
+        return self._done(function, name, inputs, kwargs)
 
     def __array_function__(
         self, func: Any, types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        name = f"{func.__module__}.{func.__name__}"
-        face = self.trace.faces.get(func)
+        return self._done(func, f"{func.__module__}.{func.__name__}", args, kwargs)
+
+    def _done(
+        self, function: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """What numpy's function of this name does to tensors."""
+        face = self.trace.faces.get(function)
         if face is None:
             raise trace_error(name, _no_entry())
         try:

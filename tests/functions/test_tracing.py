@@ -476,7 +476,7 @@ def multiplies_bytes(x):
         (decomposes, r"numpy\.linalg\.svd.*dsave\.ops\.call"),
         (accumulates, r"numpy\.add\.accumulate.*dsave\.ops\.call"),
         (reduces_where, r"numpy\.sum.*where"),
-        (adds_where, r"numpy\.add.*where="),
+        (adds_where, r"numpy\.add.*where= leaves"),
         (sorts_by_a_field, r"numpy\.argsort.*fields"),
         (takes_too_many, r"dsave\.ops\.top_k.*largest 5 of 4"),
         (takes_a_fraction, r"dsave\.ops\.top_k.*k is an int, got 1\.5"),

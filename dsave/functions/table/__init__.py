@@ -8,6 +8,7 @@ from dsave.functions.op import Op
 from dsave.functions.table import (
     broadcasting,
     casts,
+    composed,
     convolution,
     elementwise,
     gathering,
@@ -26,7 +27,7 @@ from dsave.functions.table import (
 from dsave.functions.tensor import Face
 
 _PARTS = (
-    *(casts, elementwise, reductions, linear, shapes, broadcasting, layout),
+    *(casts, elementwise, composed, reductions, linear, shapes, broadcasting, layout),
     *(indexing, gathering, masks, sorting, nn, layers, convolution, pooling, resizing),
 )
 

@@ -1,7 +1,7 @@
 """Ops on each element: arithmetic, comparisons, logic, choice and casts."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from dsave.functions.table.rules import (
     same,
 )
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import apply, operand
+from dsave.functions.tracer import Value, apply, operand
 from dsave.model.dtype import DType, dtype_of
 
 
@@ -74,15 +74,46 @@ _WHOLE = dict.fromkeys("iub", _IDENTITY)
 _SQUARE = _unary("Square", np.square, NUMBERS)
 _POW = _binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
 
-# numpy's function, the op, and the op for operands of another kind (`numpy.dtype.kind`).
-_UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
+
+def _unsigned_power(x: Any, y: Any) -> Any:
+    # What is too large is cut off, in the signed dtype as well.
+    return cast(np.power(cast(x, np.int64), cast(y, np.int64)), x.dtype)
+
+
+_SUB = _binary("Sub", np.subtract, NUMBERS)
+
+
+def _unsigned_difference(x: Any, y: Any) -> Any:
+    # TensorFlow's optimiser makes 0 - y a negation, which it has not for these dtypes.
+    zero = isinstance(x, np.ndarray) and not x.any()
+    return np.negative(y) + x if zero else apply(_SUB, x, y)
+
+
+def _in_wider(op: Op, *inputs: Value) -> Any:
+    """What is computed in a wider dtype, since TensorFlow has no code for small ones."""
+    dtype = inputs[0].dtype
+    wide = np.promote_types(dtype, np.int32 if dtype.kind == "i" else np.float32)
+    return cast(apply(op, *(cast(each, wide) for each in inputs)), dtype)
+
+
+_TRUNCATE_MOD = _binary("TruncateMod", np.fmod, dtypes("int32 int64 float32 float64"))
+_NEVER = dict.fromkeys("iub", lambda x: np.not_equal(x, x))
+_ALWAYS = dict.fromkeys("iub", lambda x: np.equal(x, x))
+
+# numpy's function, the op, and what is done for operands of another kind (`numpy.dtype.kind`).
+_UFUNCS: tuple[tuple[np.ufunc, Op, Mapping[str, Op | Face]], ...] = (
     (np.add, _binary("AddV2", np.add, NUMBERS), {"b": _OR}),
-    (np.subtract, _binary("Sub", np.subtract, NUMBERS), {}),
+    (np.subtract, _SUB, {"u": _unsigned_difference}),
     (np.multiply, _binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
     (np.true_divide, _binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
     (np.floor_divide, _binary("FloorDiv", np.floor_divide, REALS), {}),
     (np.remainder, _binary("FloorMod", np.remainder, REALS), {}),
-    (np.power, _POW, {}),
+    (
+        np.fmod,
+        _TRUNCATE_MOD,
+        {"u": np.remainder, **dict.fromkeys("ifV", partial(_in_wider, _TRUNCATE_MOD))},
+    ),
+    (np.power, _POW, {"u": _unsigned_power}),
     (np.float_power, _POW, {}),
     (np.maximum, _binary("Maximum", np.maximum, REALS), {"b": _OR}),
     (np.minimum, _binary("Minimum", np.minimum, REALS), {"b": _AND}),
@@ -103,10 +134,18 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.left_shift, _binary("LeftShift", np.left_shift, INTEGERS), {}),
     (np.right_shift, _binary("RightShift", np.right_shift, INTEGERS), {}),
     (np.positive, _IDENTITY, {}),
-    (np.negative, _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES), {}),
+    (
+        np.negative,
+        _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES),
+        {"u": lambda x: np.invert(x) + np.ones((), x.dtype)},
+    ),
     (np.absolute, _ABS, {"c": _COMPLEX_ABS, "u": _IDENTITY, "b": _IDENTITY}),
     (np.fabs, _ABS, {}),
-    (np.sign, _unary("Sign", np.sign, FLOATS | SIGNED), {}),
+    (
+        np.sign,
+        _unary("Sign", np.sign, FLOATS | SIGNED),
+        {"u": lambda x: np.minimum(x, np.ones((), x.dtype))},
+    ),
     (np.conjugate, _IDENTITY, {"c": _CONJ}),
     (np.square, _SQUARE, {}),
     (np.sqrt, _unary("Sqrt", np.sqrt, FLOATS | COMPLEXES), {}),
@@ -130,16 +169,30 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.floor, _unary("Floor", np.floor, FLOATS), _WHOLE),
     (np.ceil, _unary("Ceil", np.ceil, FLOATS), _WHOLE),
     (np.rint, _unary("Round", np.rint, FLOATS), {}),
-    (np.isnan, _unary("IsNan", np.isnan, FLOATS, "bool"), {}),
-    (np.isinf, _unary("IsInf", np.isinf, FLOATS, "bool"), {}),
-    (np.isfinite, _unary("IsFinite", np.isfinite, FLOATS, "bool"), {}),
+    (
+        np.isnan,
+        _unary("IsNan", np.isnan, FLOATS, "bool"),
+        {**_NEVER, "c": lambda x: np.isnan(np.real(x)) | np.isnan(np.imag(x))},
+    ),
+    (
+        np.isinf,
+        _unary("IsInf", np.isinf, FLOATS, "bool"),
+        {**_NEVER, "c": lambda x: np.isinf(np.real(x)) | np.isinf(np.imag(x))},
+    ),
+    (
+        np.isfinite,
+        _unary("IsFinite", np.isfinite, FLOATS, "bool"),
+        {**_ALWAYS, "c": lambda x: np.isfinite(np.real(x)) & np.isfinite(np.imag(x))},
+    ),
 )
 
 
-def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
-    def face(*inputs: Any) -> Any:
-        loop = loop_dtypes(ufunc, inputs)
+def _ufunc(ufunc: np.ufunc, op: Op, by_kind: Mapping[str, Op | Face]) -> Face:
+    def face(*inputs: Any, dtype: Any = None, casting: str = "same_kind") -> Any:
+        loop = loop_dtypes(ufunc, inputs, dtype, casting)
         chosen = by_kind.get(loop[0].kind, op)
+        if not isinstance(chosen, Op):
+            return chosen(*map(cast, inputs, loop))
         types = {"Tout": dtype_of(loop[-1])} if chosen is _COMPLEX_ABS else {}
         wanted = [
             arg.dtype if isinstance(arg.dtype, DType) else dtype
@@ -165,11 +218,19 @@ def _part(op: Op, of_real: Callable[..., Any]) -> Face:
     return face
 
 
-def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None) -> Any:
+def _clip(
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: None = None,
+    *,
+    min: Any = None,  # noqa: A002 - numpy's name
+    max: Any = None,  # noqa: A002 - numpy's name
+) -> Any:
     del out
-    for bound, choose in ((a_min, np.maximum), (a_max, np.minimum)):
-        a = a if bound is None else choose(a, bound)
-    return a
+    lowest, highest = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    a = a if lowest is None else np.maximum(a, lowest)
+    return a if highest is None else np.minimum(a, highest)
 
 
 def _round(a: Any, decimals: int = 0, out: None = None) -> Any:
@@ -183,54 +244,6 @@ def _round(a: Any, decimals: int = 0, out: None = None) -> Any:
     if decimals < 0:
         return np.rint(a / scale) * scale
     return np.rint(a * scale) / scale if decimals else np.rint(a)
-
-
-def _logarithm(base: float) -> Face:
-    def face(x: Any) -> Any:
-        logarithm = np.log(x)
-        return logarithm / cast(float(np.log(base)), logarithm.dtype)
-
-    return face
-
-
-def _exp2(x: Any) -> Any:
-    dtype = loop_dtypes(np.exp2, (x,))[-1]
-    return np.power(cast(2.0, dtype), cast(x, dtype))
-
-
-def _scaled(ufunc: np.ufunc, factor: float) -> Face:
-    def face(x: Any) -> Any:
-        dtype = loop_dtypes(ufunc, (x,))[-1]
-        return cast(x, dtype) * cast(factor, dtype)
-
-    return face
-
-
-def _logical_xor(x1: Any, x2: Any) -> Any:
-    return np.not_equal(cast(x1, bool), cast(x2, bool))
-
-
-def _trunc(x: Any) -> Any:
-    return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
-
-
-def _added_exponents(ufunc: np.ufunc, power: np.ufunc, base: float) -> Face:
-    """The logarithm of the sum of powers, computed without their overflow."""
-
-    def face(x1: Any, x2: Any) -> Any:
-        dtype = loop_dtypes(ufunc, (x1, x2))[-1]
-        x, y = cast(x1, dtype), cast(x2, dtype)
-        logarithm = cast(math.log(base), dtype)
-        more = np.log1p(power(-np.abs(x - y))) / logarithm
-        # Of equals the difference is 0, or that of infinities.
-        twice = x + cast(math.log(2.0), dtype) / logarithm
-        return np.where(np.equal(x, y), twice, np.maximum(x, y) + more)
-
-    return face
-
-
-def _hypot(x1: Any, x2: Any) -> Any:
-    return np.sqrt(np.square(x1) + np.square(x2))
 
 
 OPS: tuple[Op, ...] = (
@@ -249,18 +262,5 @@ FACES: dict[Callable[..., Any], Face] = {
     np.round: _round,
     np.real: _part(_REAL, lambda x: x),
     np.imag: _part(_IMAG, np.zeros_like),
-    np.log2: _logarithm(2.0),
-    np.log10: _logarithm(10.0),
-    np.exp2: _exp2,
-    np.degrees: _scaled(np.degrees, 180.0 / np.pi),
-    np.rad2deg: _scaled(np.rad2deg, 180.0 / np.pi),
-    np.radians: _scaled(np.radians, np.pi / 180.0),
-    np.deg2rad: _scaled(np.deg2rad, np.pi / 180.0),
-    np.logical_xor: _logical_xor,
-    np.trunc: _trunc,
-    np.hypot: _hypot,
-    np.logaddexp: _added_exponents(np.logaddexp, np.exp, math.e),
-    np.logaddexp2: _added_exponents(np.logaddexp2, np.exp2, 2.0),
-    np.divmod: lambda x1, x2: (x1 // x2, x1 % x2),
     np.copy: lambda a: a,
 }

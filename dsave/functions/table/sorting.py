@@ -12,9 +12,9 @@ import numpy as np
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
-from dsave.functions.table.casts import cast, common_dtype
+from dsave.functions.table.casts import bits_of, cast, common_dtype
 from dsave.functions.table.gathering import take, take_along
-from dsave.functions.table.rules import NUMBERS, REALS, known_shape, normal_axis
+from dsave.functions.table.rules import REALS, known_shape, normal_axis
 from dsave.functions.table.shapes import extents_of
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value, apply, operand
@@ -22,21 +22,6 @@ from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
 _INT64 = dtype_of("int64")
-
-
-def _bits(attrs: AnyAttrs, x: Value) -> Shape:
-    times, left = divmod(x.dtype.itemsize, attrs["type"].numpy.itemsize)
-    if times:
-        return known_shape(x) if times == 1 else (*known_shape(x), times)
-    parts = attrs["type"].numpy.itemsize // left
-    if not x.ndim or known_shape(x)[-1] not in {None, parts}:
-        raise trace_error("Bitcast", f"the last axis of {x.shape} is not of {parts} parts")
-    return known_shape(x)[:-1]
-
-
-def _bits_of(attrs: AnyAttrs, x: Array) -> Array:
-    result: Array = np.frombuffer(x.tobytes(), attrs["type"].numpy)
-    return result.reshape([extent or 0 for extent in _bits(attrs, x)])
 
 
 def _tops(_: AnyAttrs, x: Value, k: Value) -> list[Shape]:
@@ -64,7 +49,6 @@ def _bound(side: Any) -> Callable[..., Array]:
     return kernel
 
 
-_BITCAST = op("Bitcast(input: T) -> output: type", shape=_bits, kernel=_bits_of, types=NUMBERS)
 _TOP = op(
     "TopKV2(input: T, k: Tk) -> values: T, indices: index_type",
     shape=_tops,
@@ -114,9 +98,8 @@ def _ordered(x: Value) -> Value:
         return _numeric(x)
     if x.dtype.kind not in "fV":
         raise trace_error("numpy.sort", f"elements of {x.dtype} have no order in TensorFlow")
-    whole = dtype_of(f"int{8 * x.dtype.itemsize}")
-    last = cast(int(np.iinfo(whole.numpy).max), whole)
-    bits: Any = apply(_BITCAST, np.where(x == 0, cast(0, x.dtype), x), type=whole)
+    bits = bits_of(np.where(np.equal(x, 0), cast(0.0, x.dtype), x))
+    last = np.array(np.iinfo(bits.dtype).max, bits.dtype)
     # Of numbers below 0 the bits grow as these fall.
     return np.where(np.isnan(x), last, np.where(bits < 0, bits ^ last, bits))
 
@@ -192,7 +175,7 @@ def _digitize(x: Any, bins: Any, right: bool = False) -> Any:
     raise trace_error("numpy.digitize", "bins rise, or fall")
 
 
-OPS: tuple[Op, ...] = (_BITCAST, _TOP, _LOWER, _UPPER)
+OPS: tuple[Op, ...] = (_TOP, _LOWER, _UPPER)
 
 FACES: dict[Callable[..., Any], Face] = {
     np.sort: _sort,

@@ -105,13 +105,72 @@ CASES = {
         [A, A],
         positive,
     ),
+    "fmod": Case(np.fmod, REAL, [A, A], positive),
+    "fmod below 0": Case(lambda x: np.fmod(-7, x), [*SIGNED, *FLOAT], [A], positive),
+    "fmax": Case(
+        lambda x, y: [
+            np.fmax(x, y),
+            np.fmin(x, y),
+            np.fmax(np.sqrt(x), y),
+            np.fmin(x, np.sqrt(y)),
+        ],
+        [*FLOAT, "int32"],
+        [A, (4,)],
+    ),
+    "signs": Case(
+        lambda x, y: [
+            np.signbit(x),
+            np.signbit(x * 0),
+            np.copysign(x, y),
+            np.copysign(x, -0.0),
+        ],
+        FLOAT,
+        [A, A],
+    ),
+    "cbrt": Case(np.cbrt, ["float32", "float64", "int32"], [A]),
+    "heaviside": Case(
+        lambda x: [np.heaviside(np.round(x), 0.5), np.heaviside(np.sqrt(x), 0.5)],
+        ["float32", "float64"],
+        [A],
+    ),
+    "is of others": Case(
+        lambda x: [np.isnan(x), np.isinf(x), np.isfinite(x)],
+        ["int8", "uint32", "bool", *COMPLEX],
+        [A],
+    ),
+    "unsigned numbers": Case(
+        lambda x: [x**3, x**x, 2**x, -x, 0 - x, np.sign(x)], UNSIGNED, [A], positive
+    ),
+    "ufuncs in a dtype": Case(
+        lambda x: [
+            np.add(x, 1, dtype=np.float64),
+            np.multiply(x, x, dtype="int64", casting="unsafe"),
+            np.exp(x, dtype=np.float32),
+            np.exp2(x, dtype=np.float64),
+            np.less(x, 2, dtype=bool),
+        ],
+        ["float16", "float32", "int8"],
+        [A],
+        positive,
+    ),
     "degrees": Case(lambda x: [np.degrees(x), np.deg2rad(x)], F, [A]),
-    "clip": Case(lambda x: [np.clip(x, -1, 2), x.clip(0, None)], M, [A]),
+    "clip": Case(
+        lambda x: [
+            np.clip(x, -1, 2),
+            x.clip(0, None),
+            x.clip(max=1),
+            np.clip(x, min=0) if hasattr(np, "unstack") else np.clip(x, 0, None),
+        ],
+        M,
+        [A],
+    ),
     "where": Case(lambda x, y: np.where(x > y, x, y), REAL, [A, (4,)]),
     "where of a number": Case(lambda x: np.where(x > 0, x, 0.0), [*FLOAT, "int32"], [A]),
     "where of numbers": Case(lambda x: np.where(x, 1.5, 2), ["bool", "int32"], [A]),
     "where of parts": Case(lambda x, y: np.where(x == y, x, y), [*COMPLEX, "bool"], [A, A]),
-    "parts": Case(lambda x: [x.real, x.imag, np.conjugate(x)], [*COMPLEX, "float32"], [A]),
+    "parts": Case(
+        lambda x: [x.real, x.imag, np.conjugate(x), x.conj()], [*COMPLEX, "float32"], [A]
+    ),
     "mixed dtypes": Case(
         lambda x, y: [x + y.astype("int32"), x * np.float64(2), x - 2.5, 3 - x],
         ["float32", "float16", "int16", "uint8"],
