@@ -27,18 +27,9 @@ Face = Callable[..., Any]
 _METHODS = frozenset(
     (
         *("all", "any", "argmax", "argmin", "argpartition", "argsort", "conj", "conjugate"),
-        *("cumprod", "cumsum", "dot", "max", "mean", "min", "nonzero", "prod", "ravel"),
-        *(
-            "repeat",
-            "round",
-            "searchsorted",
-            "squeeze",
-            "std",
-            "sum",
-            "swapaxes",
-            "take",
-            "var",
-        ),
+        *("cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod"),
+        *("ravel", "repeat", "round", "searchsorted", "squeeze", "std", "sum", "swapaxes"),
+        *("take", "var"),
     )
 )
 

@@ -9,7 +9,7 @@ savedmodel/test_catalogue.py.
 """
 
 import pytest
-from catalogue import CASES, HOW, assert_same, by_dtype, traced, tried, wanted
+from catalogue import CASES, assert_same, by_dtype, traced, tried, wanted
 
 from dsave.functions.structure import flatten
 from dsave.functions.table import OPS
@@ -26,7 +26,7 @@ def test_what_is_traced_gives_what_the_code_gives(name):
 def test_every_op_is_tried_with_every_dtype_that_it_takes():
     kinds = {}
     for name in CASES:
-        for how in HOW:
+        for how in CASES[name].how:
             for node in traced(name, how).graph.nodes:
                 kind = node.attrs.get(OPS[node.op].type_attr) if node.op in OPS else None
                 kinds.setdefault(node.op, set()).add(kind)

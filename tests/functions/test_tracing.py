@@ -299,11 +299,43 @@ def decomposes(x):
 
 
 def accumulates(x):
-    np.add.accumulate(x)
+    np.subtract.accumulate(x)
 
 
-def reduces_where(x):
-    np.sum(x, where=np.ones(4, bool))
+def accumulates_an_open_axis(x):
+    np.maximum.accumulate(x)
+
+
+def chooses_where(x):
+    np.max(x, where=np.ones(4, bool))
+
+
+def reduces_from_a_start(x):
+    np.logical_and.reduce(x, initial=True)
+
+
+def weighs_wrongly(x):
+    np.average(x, weights=[1, 2, 3, 4])
+
+
+def measures_singular_values(x):
+    np.linalg.norm(x, "nuc")
+
+
+def inverts_a_vector(x):
+    np.linalg.inv(x[0])
+
+
+def inverts_what_is_not_square(x):
+    np.linalg.inv(x[[0, 1]])
+
+
+def inverts_half_floats(x):
+    np.linalg.inv(x.astype("float16"))
+
+
+def cuts_beyond(x):
+    np.diagonal(x[[0, 1]], 4)
 
 
 def adds_where(x):
@@ -474,8 +506,16 @@ def multiplies_bytes(x):
         (makes_an_array, r"conversion to an array.*numpy\.stack"),
         (finds_unique, r"numpy\.unique.*dsave\.ops\.call"),
         (decomposes, r"numpy\.linalg\.svd.*dsave\.ops\.call"),
-        (accumulates, r"numpy\.add\.accumulate.*dsave\.ops\.call"),
-        (reduces_where, r"numpy\.sum.*where"),
+        (accumulates, r"numpy\.subtract\.accumulate.*dsave\.ops\.call"),
+        (accumulates_an_open_axis, r"numpy\.maximum\.accumulate.*extent 0.*unknown"),
+        (chooses_where, r"numpy\.max.*initial= is wanted"),
+        (reduces_from_a_start, r"numpy\.logical_and\.reduce.*initial"),
+        (weighs_wrongly, r"numpy\.average.*weights of \(4,\)"),
+        (measures_singular_values, r"numpy\.linalg\.norm.*'nuc' of 2 axes"),
+        (inverts_a_vector, r"numpy\.linalg\.inv.*square matrices.*\(4,\)"),
+        (inverts_what_is_not_square, r"numpy\.linalg\.inv.*square matrices.*\(2, 4\)"),
+        (inverts_half_floats, r"numpy\.linalg\.inv.*float16"),
+        (cuts_beyond, r"a diagonal.*2 x 4 matrices have none at 4"),
         (adds_where, r"numpy\.add.*where= leaves"),
         (sorts_by_a_field, r"numpy\.argsort.*fields"),
         (takes_too_many, r"dsave\.ops\.top_k.*largest 5 of 4"),

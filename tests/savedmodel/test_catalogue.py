@@ -10,7 +10,7 @@
 from pathlib import Path
 
 import pytest
-from catalogue import CASES, HOW, assert_same, by_dtype, code, specs, traced, tried, wanted
+from catalogue import CASES, assert_same, by_dtype, code, specs, traced, tried, wanted
 
 import dsave
 from dsave.functions.table import OPS
@@ -22,7 +22,7 @@ def saved(export_once, make):
     """One SavedModel with a function for each way to trace each case: its directory."""
     model = Module()
     for name in CASES:
-        for how in HOW:
+        for how in CASES[name].how:
             signature = [specs(name, how)]
             setattr(
                 model, f"{how} {name}", dsave.function(code(name), input_signature=signature)
@@ -64,7 +64,7 @@ def test_what_was_saved_computes_what_numpy_does(tf, loaded, name):
 @pytest.mark.tf
 @pytest.mark.parametrize("name", CASES)
 def test_shapes_are_inferred_as_tensorflow_infers_them(loaded, name):
-    for how in HOW:
+    for how in CASES[name].how:
         (concrete,) = getattr(loaded, f"{how} {name}").concrete_functions
         for node in traced(name, how).graph.nodes:
             outputs = concrete.graph.get_operation_by_name(node.name).outputs

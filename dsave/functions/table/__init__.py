@@ -17,18 +17,22 @@ from dsave.functions.table import (
     layout,
     linear,
     masks,
+    matrices,
     nn,
     pooling,
     reductions,
     resizing,
     shapes,
     sorting,
+    statistics,
+    ufuncs,
 )
 from dsave.functions.tensor import Face
 
 _PARTS = (
-    *(casts, elementwise, composed, reductions, linear, shapes, broadcasting, layout),
-    *(indexing, gathering, masks, sorting, nn, layers, convolution, pooling, resizing),
+    *(casts, elementwise, composed, reductions, ufuncs, statistics, linear, matrices),
+    *(shapes, broadcasting, layout, indexing, gathering, masks, sorting),
+    *(nn, layers, convolution, pooling, resizing),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})

@@ -38,35 +38,32 @@ def broadcast_to(array: Any, shape: Any) -> Any:
     return apply(_BROADCAST_TO, operand(array), shape_operand(shape))
 
 
-def stretched(values: Sequence[Value], but: int | None = None) -> list[Any]:
-    """The values, of the shape that they have together; each keeps its axis `but`."""
-    shapes = [_without(known_shape(value), but) for value in values]
+def stretched(values: Sequence[Value], own: int = 0) -> list[Any]:
+    """The values, of the shape that they have together; each keeps its `own` last axes."""
+    shapes = [_cut(known_shape(value), own) for value in values]
     whole = broadcast(*shapes)
-    found: Any = ints(whole) if None not in whole else _measured(values, but)
+    found: Any = ints(whole) if None not in whole else _measured(values, own)
 
     def one(value: Value, shape: Sequence[int | None]) -> Any:
         if shape == whole and None not in whole:
             return value
-        if but is None:
+        if not own:
             return broadcast_to(value, found)
         wanted = [found[axis] if n is None else n for axis, n in enumerate(whole)]
-        return broadcast_to(value, [*wanted[:but], extents_of(value)[but], *wanted[but:]])
+        return broadcast_to(value, [*wanted, *extents_of(value)[-own:]])
 
     return list(map(one, values, shapes))
 
 
-def _measured(values: Sequence[Value], but: int | None) -> Value:
+def _measured(values: Sequence[Value], own: int) -> Value:
     """The shape that the values have together, as a tensor."""
-    shapes: list[Any] = [
-        shape(value) if but is None else shape_operand(_without(extents_of(value), but))
-        for value in values
-    ]
+    shapes: list[Any] = [_cut(shape(value), own) for value in values]
     result: Value = reduce(partial(apply, _BROADCAST_ARGS), shapes)
     return result
 
 
-def _without(extents: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
-    return tuple(n for place, n in enumerate(extents) if place != axis)
+def _cut(extents: Any, own: int) -> Any:
+    return extents[:-own] if own else extents
 
 
 OPS: tuple[Op, ...] = (_BROADCAST_TO, _BROADCAST_ARGS)

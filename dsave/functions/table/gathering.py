@@ -102,25 +102,24 @@ def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "
     return gather(a, [from_start(a, operand(indices), place)], [place])[0]
 
 
-def take_along(a: Any, places: Any, axis: int) -> Any:
-    """The elements at places along an axis that are those of each row alone."""
+def take_along(a: Any, places: Any) -> Any:
+    """The elements at places along the last axis that are those of each row alone."""
     last = a.ndim - 1
-    if axis != last:
-        a, places = np.swapaxes(a, axis, -1), np.swapaxes(places, axis, -1)
-    found = apply(_GATHER, a, places, ints(last), batch_dims=last)
-    return found if axis == last else np.swapaxes(found, axis, -1)
+    return apply(_GATHER, a, places, ints(last), batch_dims=last)
 
 
 def _take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     name = "numpy.take_along_axis"
-    a, indices = operand(arr), operand(indices)
+    a: Any = operand(arr)
+    indices = operand(indices)
     if axis is None:
         a, axis = np.ravel(a), 0
     if a.ndim != indices.ndim:
         raise trace_error(name, f"shapes {a.shape} and {indices.shape} differ in their axes")
     place = normal_axis(axis, a.ndim, name)
-    a, places = stretched([a, from_start(a, indices, place)], but=place)
-    return take_along(a, places, place)
+    places: Any = from_start(a, indices, place)
+    a, places = stretched([np.moveaxis(a, place, -1), np.moveaxis(places, place, -1)], own=1)
+    return np.moveaxis(take_along(a, places), -1, place)
 
 
 def from_start(a: Any, indices: Value, axis: int) -> Value:

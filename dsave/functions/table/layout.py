@@ -147,7 +147,7 @@ def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
     order = [axis for axis in range(a.ndim) if axis not in sources]
     for place, axis in sorted(zip(places, sources, strict=True)):
         order.insert(place, axis)
-    return np.transpose(a, order)
+    return a if order == sorted(order) else np.transpose(a, order)
 
 
 def _joined(least: int, axis: int) -> Face:

@@ -143,12 +143,12 @@ def _concatenated(_: AnyAttrs, *inputs: Value) -> Shape:
     others = [(*v.shape[:place], 1, *v.shape[place + 1 :]) for v in values]
     along = [value.shape[place] for value in values]
     total = None if None in along else sum(n for n in along if n is not None)
-    merged = list(_equal("numpy.concatenate", others))
+    merged = list(equal("numpy.concatenate", others))
     merged[place] = total
     return tuple(merged)
 
 
-def _equal(function: str, shapes: Sequence[Shape]) -> Shape:
+def equal(function: str, shapes: Sequence[Shape]) -> Shape:
     """The shape of tensors that have one shape, as far as each is known."""
     merged = []
     for many in zip(*shapes, strict=True):
@@ -171,7 +171,7 @@ def _stacked(attrs: AnyAttrs, *values: Value) -> Shape:
     axis = normal_axis(attrs["axis"], values[0].ndim + 1, "numpy.stack")
     if len({value.ndim for value in values}) > 1:
         raise trace_error("numpy.stack", "the tensors differ in their number of axes")
-    shape = _equal("numpy.stack", [value.shape for value in values])
+    shape = equal("numpy.stack", [value.shape for value in values])
     return (*shape[:axis], len(values), *shape[axis:])
 
 

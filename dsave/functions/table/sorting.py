@@ -77,22 +77,16 @@ def top_k(x: Any, k: Any, axis: int = -1) -> tuple[Any, Any]:
     """
     x = operand(x)
     place = normal_axis(axis, x.ndim, "dsave.ops.top_k")
-    last = place == x.ndim - 1
     count = operand(k)
     if count.ndim or count.dtype.kind not in "iu":
         raise trace_error("dsave.ops.top_k", f"k is an int, got {k!r}")
-    dtype = x.dtype
-    x = _numeric(x)
-    values, places = apply(
-        _TOP, x if last else np.swapaxes(x, place, -1), cast(count, "int32"), index_type=_INT64
-    )
-    values = cast(values, dtype)
-    if last:
-        return values, places
-    return np.swapaxes(values, place, -1), np.swapaxes(places, place, -1)
+    rows = np.moveaxis(_numeric(x), place, -1)
+    values, places = apply(_TOP, rows, cast(count, "int32"), index_type=_INT64)
+    typed: Any = cast(values, x.dtype)
+    return np.moveaxis(typed, -1, place), np.moveaxis(places, -1, place)
 
 
-def _ordered(x: Value) -> Value:
+def _ordered(x: Value) -> Any:
     """Integers in the order of the elements, the last of them for nan."""
     if x.dtype.kind in "iub":
         return _numeric(x)
@@ -104,7 +98,7 @@ def _ordered(x: Value) -> Value:
     return np.where(np.isnan(x), last, np.where(bits < 0, bits ^ last, bits))
 
 
-def _numeric(x: Any) -> Value:
+def _numeric(x: Any) -> Any:
     return cast(x, np.uint8) if x.dtype == bool else x
 
 
@@ -127,8 +121,9 @@ def _sort(
     a = operand(a)
     if axis is None:
         a, axis = np.ravel(a), 0
-    places = _argsort(a, axis, kind, order, stable=stable)
-    return take_along(a, places, normal_axis(axis, a.ndim, "numpy.sort"))
+    rows = np.moveaxis(a, normal_axis(axis, a.ndim, "numpy.sort"), -1)
+    found = take_along(rows, _argsort(rows, -1, kind, order, stable=stable))
+    return np.moveaxis(found, -1, axis)
 
 
 def _argpartition(

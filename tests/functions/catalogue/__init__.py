@@ -4,6 +4,7 @@ Each is traced with a batch whose extent is unknown, for all its dtypes; and for
 with all extents known, and with none.
 """
 
+import warnings
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from catalogue import (
     by_name,
     elements,
     images,
+    matrices,
     networks,
     order,
     places,
@@ -19,17 +21,17 @@ from catalogue import (
     reductions,
     shapes,
 )
-from catalogue.case import M
+from catalogue.case import BATCH, KNOWN, OPEN, M
 from dsave import TensorSpec, function
 from dsave.functions.structure import flatten
 from dsave.model.dtype import dtype_of
 
-_PARTS = (elements, reductions, products, shapes, places, order, networks, images, by_name)
+_PARTS = (
+    *(elements, reductions, products, matrices, shapes, places, order),
+    *(networks, images, by_name),
+)
 CASES = {name: case for part in _PARTS for name, case in part.CASES.items()}
 assert len(CASES) == sum(len(part.CASES) for part in _PARTS), "a name is taken twice"
-
-BATCH, KNOWN, OPEN = HOW = ("batch", "known", "open")
-"""Which extents are known while the code is traced: all but the batch, all, none."""
 
 WITHIN = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 2e-5, "complex64": 5e-5}
 """How far results may be apart, relative to 1 or to the larger of them; others are exact."""
@@ -60,7 +62,7 @@ def is_batch(case, shape):
 
 def tried(name):
     """Each way to trace a case, with the arrays to run it on."""
-    for how in HOW:
+    for how in CASES[name].how:
         for size in [None, *([] if how == KNOWN else CASES[name].batches)]:
             yield how, inputs(name, how, size)
 
@@ -92,7 +94,8 @@ def traced(name, how):
 
 def wanted(name, given):
     """What numpy computes: the flat results by dtype."""
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
         return by_dtype(code(name)(given))
 
 

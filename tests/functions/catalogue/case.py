@@ -15,6 +15,9 @@ ANY = REAL + COMPLEX + ["bool"]
 F, M = ["float32"], ["float32", "int32"]
 A, B, C = (3, 4), (2, 3, 4), (4, 5)
 
+BATCH, KNOWN, OPEN = HOW = ("batch", "known", "open")
+"""Which extents are known while the code is traced: all but the batch, all, none."""
+
 
 def normal(rng, shape, dtype):
     if dtype.kind == "b":
@@ -55,7 +58,8 @@ class Case:
     """Code, and the dtypes, the shapes and the values of its inputs.
 
     Axis 0 of the first input, and of those that are as long, is the batch. Where its extent is
-    unknown to the trace, the code runs on batches of these sizes too.
+    unknown to the trace, the code runs on batches of these sizes too. `how` are the ways in
+    which it can be traced.
     """
 
     code: Callable[..., Any]
@@ -63,3 +67,4 @@ class Case:
     shapes: Sequence[tuple[int, ...]]
     values: Callable[..., Any] = normal
     batches: tuple[int, ...] = (1, 5)
+    how: tuple[str, ...] = HOW
