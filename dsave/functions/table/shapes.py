@@ -232,7 +232,9 @@ def _concatenate(arrays: Any, axis: Any = 0, out: None = None) -> Any:
     values = _common([operand(each) for each in arrays])
     if axis is None:
         values, axis = [np.ravel(value) for value in values], 0
-    return apply(_CONCAT, values, ints(axis))
+    place = normal_axis(axis, values[0].ndim, "numpy.concatenate")
+    # TensorFlow's op takes two tensors at least.
+    return apply(_CONCAT, values, ints(place)) if len(values) > 1 else values[0]
 
 
 def _stack(arrays: Any, axis: Any = 0, out: None = None) -> Any:
