@@ -10,7 +10,7 @@
 from pathlib import Path
 
 import pytest
-from catalogue import CASES, assert_same, by_dtype, code, specs, traced, tried, wanted
+from catalogue import CASES, assert_same, by_dtype, function_of, traced, tried, wanted
 
 import dsave
 from dsave.functions.table import OPS
@@ -23,10 +23,7 @@ def saved(export_once, make):
     model = Module()
     for name in CASES:
         for how in CASES[name].how:
-            signature = [specs(name, how)]
-            setattr(
-                model, f"{how} {name}", dsave.function(code(name), input_signature=signature)
-            )
+            setattr(model, f"{how} {name}", function_of(name, how))
     return export_once(make.tree(model))
 
 

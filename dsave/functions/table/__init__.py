@@ -19,6 +19,8 @@ from dsave.functions.table import (
     masks,
     matrices,
     nn,
+    padding,
+    pieces,
     pooling,
     reductions,
     resizing,
@@ -31,7 +33,7 @@ from dsave.functions.tensor import Face
 
 _PARTS = (
     *(casts, elementwise, composed, reductions, ufuncs, statistics, linear, matrices),
-    *(shapes, broadcasting, layout, indexing, gathering, masks, sorting),
+    *(shapes, broadcasting, layout, indexing, gathering, masks, sorting, padding, pieces),
     *(nn, layers, convolution, pooling, resizing),
 )
 

@@ -58,6 +58,14 @@ def cast(value: Any, dtype: object) -> Value:
     return given if spec_dtype(given) is wanted else apply(_CAST, given, DstT=wanted)
 
 
+def whole(value: Value, function: str) -> Value:
+    """Integers as int32, or as int64 if they may need it."""
+    kind, size = value.dtype.kind, value.dtype.itemsize
+    if kind not in "iu":
+        raise trace_error(function, f"integers are wanted, got {value.dtype}")
+    return cast(value, "int32" if size <= (2 if kind == "u" else 4) else "int64")
+
+
 def loop_dtypes(
     ufunc: np.ufunc, inputs: tuple[Any, ...], dtype: Any = None, casting: str = "same_kind"
 ) -> "tuple[np.dtype[Any], ...]":

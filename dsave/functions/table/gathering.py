@@ -10,9 +10,9 @@ from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.broadcasting import stretched
-from dsave.functions.table.casts import cast
+from dsave.functions.table.casts import cast, whole
 from dsave.functions.table.rules import broadcast, ints, known_shape, normal_axis
-from dsave.functions.table.shapes import shape
+from dsave.functions.table.shapes import extents_of, shape
 from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value, apply, operand
 
@@ -93,13 +93,18 @@ def gather(x: Any, places: Sequence[Value], axes: Sequence[int]) -> tuple[Any, i
 def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
     """As `numpy.take`."""
     del out
-    if mode != "raise":
-        raise trace_error("numpy.take", f"mode is 'raise', got {mode!r}")
-    a = operand(a)
+    if mode not in {"raise", "clip", "wrap"}:
+        raise trace_error("numpy.take", f"mode is raise, clip or wrap, got {mode!r}")
+    a, places = operand(a), operand(indices)
     if axis is None:
         a, axis = np.ravel(a), 0
     place = normal_axis(axis, a.ndim, "numpy.take")
-    return gather(a, [from_start(a, operand(indices), place)], [place])[0]
+    if mode == "raise":
+        return gather(a, [from_start(a, places, place)], [place])[0]
+    inner: Any = whole(places, "numpy.take")
+    count = cast(extents_of(a)[place], inner.dtype)
+    inner = np.clip(inner, 0, count - 1) if mode == "clip" else inner % count
+    return gather(a, [ints(inner) if isinstance(inner, np.ndarray) else inner], [place])[0]
 
 
 def take_along(a: Any, places: Any) -> Any:
@@ -124,10 +129,7 @@ def _take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
 
 def from_start(a: Any, indices: Value, axis: int) -> Value:
     """The indices with negative ones, which TensorFlow refuses, counted from the start."""
-    if indices.dtype.kind not in "iu":
-        raise trace_error("numpy.take", f"indices are integers, got {indices.dtype}")
-    small = indices.dtype.itemsize <= (2 if indices.dtype.kind == "u" else 4)
-    wide = cast(indices, "int32" if small else "int64")
+    wide = whole(indices, "numpy.take")
     extent = known_shape(a)[axis]
     if isinstance(wide, np.ndarray):
         if extent is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from catalogue.case import ANY, A, B, Case, F, M
+from catalogue.case import ANY, BATCH, KNOWN, A, B, Case, F, M
 from dsave import ops
 
 CASES = {
@@ -25,7 +25,13 @@ CASES = {
         lambda x: [np.squeeze(x, 0), x.squeeze((0, 2))], M, [(1, 3, 1)], batches=()
     ),
     "concatenate": Case(
-        lambda x, y: [np.concatenate([x, y]), np.concatenate((x, x, y), -1)], ANY, [A, A]
+        lambda x, y: [
+            np.concatenate([x, y]),
+            np.concatenate((x, x, y), -1),
+            np.concatenate([x], 1),
+        ],
+        ANY,
+        [A, A],
     ),
     "concatenate of all": Case(lambda x, y: np.concatenate([x, y], None), F, [A, (2,)]),
     "stack": Case(lambda x, y: [np.stack([x, y]), np.stack([x, y], -1)], ANY, [A, A]),
@@ -47,20 +53,23 @@ CASES = {
     "repeat": Case(
         lambda x: [np.repeat(x, 2), x.repeat(3, axis=0), np.repeat(x, 2, -1)], M, [A]
     ),
-    "pad": Case(
-        lambda x: [np.pad(x, 1), np.pad(x, ((1, 0), (2, 1)), constant_values=3)],
-        ["float32", "int32", "uint8"],
-        [A],
-    ),
-    "mirrored pad": Case(
-        lambda x: [np.pad(x, 1, "reflect"), np.pad(x, (1, 2), "symmetric")],
-        M,
-        [A],
-        batches=(5,),
-    ),
     "flip": Case(lambda x: [np.flip(x), np.flip(x, 1)], M, [A]),
     "roll": Case(
-        lambda x: [np.roll(x, 1), np.roll(x, -1, 1), np.roll(x, (1, 2), (0, 1))], M, [A]
+        lambda x: [
+            np.roll(x, 1),
+            np.roll(x, -1, 1),
+            np.roll(x, (1, 2), (0, 1)),
+            np.roll(x, (1, 2), 1),
+            np.roll(x, 1, (0, 0)),
+        ],
+        M,
+        [A],
+    ),
+    "roll by a tensor": Case(
+        lambda x, y: [np.roll(x, y[0], 1), np.roll(x, y, (0, 1)), np.roll(x, y[1])],
+        ["int32", "int8", "int64"],
+        [A, (2,)],
+        how=(BATCH, KNOWN),
     ),
     "triangles": Case(
         lambda x: [np.tril(x), np.tril(x, 1), np.triu(x), np.triu(x, -1)], [*M, "bool"], [B]
@@ -70,6 +79,7 @@ CASES = {
         ["float32", "int32", "bool", "bfloat16"],
         [A],
     ),
+    "empty_like": Case(lambda x: np.empty_like(x) * 0, F, [A]),
     "likes in a dtype": Case(lambda x: np.ones_like(x, dtype="int64"), F, [A]),
     "shape": Case(lambda x: [ops.shape(x), x * ops.shape(x)[-1]], F, [A]),
 }
