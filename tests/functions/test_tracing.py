@@ -302,116 +302,12 @@ def accumulates(x):
     np.subtract.accumulate(x)
 
 
-def accumulates_an_open_axis(x):
-    np.maximum.accumulate(x)
-
-
-def chooses_where(x):
-    np.max(x, where=np.ones(4, bool))
-
-
-def reduces_from_a_start(x):
-    np.logical_and.reduce(x, initial=True)
-
-
-def weighs_wrongly(x):
-    np.average(x, weights=[1, 2, 3, 4])
-
-
-def measures_singular_values(x):
-    np.linalg.norm(x, "nuc")
-
-
-def inverts_a_vector(x):
-    np.linalg.inv(x[0])
-
-
-def inverts_what_is_not_square(x):
-    np.linalg.inv(x[[0, 1]])
-
-
-def inverts_half_floats(x):
-    np.linalg.inv(x.astype("float16"))
-
-
-def cuts_beyond(x):
-    np.diagonal(x[[0, 1]], 4)
-
-
 def adds_where(x):
     np.add(x, 1, where=np.ones(4, bool))
 
 
-def sorts_by_a_field(x):
-    np.sort(x, order="f")
-
-
-def takes_too_many(x):
-    ops.top_k(x, 5)
-
-
-def takes_a_fraction(x):
-    ops.top_k(x, 1.5)
-
-
-def finds_bins(x):
-    np.digitize(x, x[0])
-
-
-def finds_mixed_bins(x):
-    np.digitize(x, [1, 3, 2])
-
-
-def takes_along_another(x):
-    np.take_along_axis(x, np.array([0]), 0)
-
-
-def convolves_no_images(x):
-    ops.conv2d(x, np.ones((2, 2, 4, 1)))
-
-
-def convolves_other_channels(x):
-    ops.conv2d(x[None, None], np.ones((1, 1, 3, 1)))
-
-
-def convolves_unequal_groups(x):
-    ops.conv2d(x[None, None], np.ones((1, 1, 2, 3)), groups=2)
-
-
-def pools_too_much(x):
-    ops.max_pool2d(x[None, :, :1, None], (1, 2))
-
-
-def pools_doubles(x):
-    ops.max_pool3d(x[None, None, :, :, None].astype("float64"), 1)
-
-
-def resizes_to_three(x):
-    ops.resize(x[None, :, :, None], (1, 2, 3))
-
-
-def resizes_by_cubes(x):
-    ops.resize(x[None, :, :, None], 2, "cubic")
-
-
 def has_no_ufunc(x):
     np.nextafter(x, 1)
-
-
-def masks_by_another_shape(x):
-    x[:, np.ones(3, bool)]
-
-
-def masks_by_a_scalar(x):
-    x[x.sum() > 0]
-
-
-def masks_too_much(x):
-    x[x > 0, 0]
-
-
-def indexes_several_beyond(x):
-    x[[0, 1], [0, -5]]
 
 
 def indexes_beyond(x):
@@ -486,8 +382,8 @@ def runs_a_concrete_function(x):
     function(np.tanh).get_concrete_function(OPEN)(x)
 
 
-def multiplies_bytes(x):
-    x.astype("int8") @ x.astype("int8").T
+def adds_quarter_floats(x):
+    x.astype(ml_dtypes.float8_e5m2) + x.astype(ml_dtypes.float8_e5m2)
 
 
 @pytest.mark.parametrize(
@@ -507,34 +403,8 @@ def multiplies_bytes(x):
         (finds_unique, r"numpy\.unique.*dsave\.ops\.call"),
         (decomposes, r"numpy\.linalg\.svd.*dsave\.ops\.call"),
         (accumulates, r"numpy\.subtract\.accumulate.*dsave\.ops\.call"),
-        (accumulates_an_open_axis, r"numpy\.maximum\.accumulate.*extent 0.*unknown"),
-        (chooses_where, r"numpy\.max.*initial= is wanted"),
-        (reduces_from_a_start, r"numpy\.logical_and\.reduce.*initial"),
-        (weighs_wrongly, r"numpy\.average.*weights of \(4,\)"),
-        (measures_singular_values, r"numpy\.linalg\.norm.*'nuc' of 2 axes"),
-        (inverts_a_vector, r"numpy\.linalg\.inv.*square matrices.*\(4,\)"),
-        (inverts_what_is_not_square, r"numpy\.linalg\.inv.*square matrices.*\(2, 4\)"),
-        (inverts_half_floats, r"numpy\.linalg\.inv.*float16"),
-        (cuts_beyond, r"a diagonal.*2 x 4 matrices have none at 4"),
         (adds_where, r"numpy\.add.*where= leaves"),
-        (sorts_by_a_field, r"numpy\.argsort.*fields"),
-        (takes_too_many, r"dsave\.ops\.top_k.*largest 5 of 4"),
-        (takes_a_fraction, r"dsave\.ops\.top_k.*k is an int, got 1\.5"),
-        (finds_bins, r"numpy\.digitize.*must be known"),
-        (finds_mixed_bins, r"numpy\.digitize.*rise, or fall"),
-        (takes_along_another, r"numpy\.take_along_axis.*\(1,\) differ"),
-        (convolves_no_images, r"conv2d.*batch, height, width, channels.*\(None, 4\)"),
-        (convolves_other_channels, r"conv2d.*4 channels.*1 groups of filters take 3"),
-        (convolves_unequal_groups, r"conv2d.*3 filters are not 2 equal groups"),
-        (pools_too_much, r"a window.*2 elements do not fit in 1"),
-        (pools_doubles, r"MaxPool3D.*not for float64"),
-        (resizes_to_three, r"dsave\.ops\.resize.*a height and a width, got \(1, 2, 3\)"),
-        (resizes_by_cubes, r"dsave\.ops\.resize.*nearest or bilinear, got 'cubic'"),
         (has_no_ufunc, r"numpy\.nextafter.*dsave\.ops\.call"),
-        (masks_by_another_shape, r"indexing.*mask of \(3,\) for a shape of \(4,\)"),
-        (masks_by_a_scalar, r"indexing.*mask has an axis.*numpy\.where"),
-        (masks_too_much, r"indexing.*3 indices"),
-        (indexes_several_beyond, r"numpy\.take.*index -5 of an axis with 4"),
         (indexes_beyond, r"indexing.*index 4 of an axis with 4"),
         (indexes_too_much, r"indexing.*3 indices"),
         (indexes_by_floats, r"indexing.*integer, got float32"),
@@ -553,7 +423,7 @@ def multiplies_bytes(x):
         (indexes_an_array, r"dsave\.ops\.gather"),
         (makes_zeros, r"index or a size.*numpy\.broadcast_to"),
         (runs_a_concrete_function, r"tanh.*runs with numpy"),
-        (multiplies_bytes, r"MatMul.*not for int8"),
+        (adds_quarter_floats, r"AddV2.*not for float8_e5m2"),
     ],
 )
 def test_what_no_graph_expresses_is_refused_at_its_line(code, message):

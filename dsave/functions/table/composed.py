@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.op import Op
-from dsave.functions.table.casts import bits_of, cast, loop_dtypes
+from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import bits_of, cast, common_dtype, loop_dtypes
 from dsave.functions.tensor import Face
+from dsave.functions.tracer import operand
 
 
 def _composed(ufunc: np.ufunc, function: Callable[..., Any]) -> Face:
@@ -99,9 +101,61 @@ _UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.divmod: lambda x, y: (x // y, x % y),
 }
 
+
+def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise trace_error(
+            "numpy.select", f"{len(condlist)} conditions for {len(choicelist)} choices"
+        )
+    dtype = common_dtype(*choicelist, default)
+    result = cast(default, dtype)
+    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
+        if operand(condition).dtype != bool:
+            raise trace_error("numpy.select", "conditions are of bool")
+        result = np.where(operand(condition), cast(choice, dtype), result)
+    return result
+
+
+def _isclose(
+    a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Any:
+    x, y = operand(a), operand(b)
+    y = cast(y, common_dtype(y, 1.0))
+    near = np.abs(x - y) <= atol + rtol * np.abs(y)
+    close = np.logical_or(np.logical_and(near, np.isfinite(y)), np.equal(x, y))
+    return close | (np.isnan(x) & np.isnan(y)) if equal_nan else close
+
+
+def _allclose(
+    a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Any:
+    return np.all(_isclose(a, b, rtol, atol, equal_nan))
+
+
+def _nan_to_num(
+    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
+) -> Any:
+    del copy
+    x = operand(x)
+    if x.dtype.kind in "iub":
+        return x
+    if x.dtype.kind != "f":
+        raise trace_error("numpy.nan_to_num", f"real numbers are wanted, got {x.dtype}")
+    limits = np.finfo(x.dtype)
+    highest = limits.max if posinf is None else posinf
+    lowest = limits.min if neginf is None else neginf
+    real = np.where(np.isnan(x), cast(nan, x.dtype), x)
+    real = np.where(np.equal(x, np.inf), cast(highest, x.dtype), real)
+    return np.where(np.equal(x, -np.inf), cast(lowest, x.dtype), real)
+
+
 OPS: tuple[Op, ...] = ()
 
 FACES: dict[Callable[..., Any], Face] = {
     **{ufunc: _composed(ufunc, function) for ufunc, function in _UFUNCS.items()},
+    np.select: _select,
+    np.isclose: _isclose,
+    np.allclose: _allclose,
+    np.nan_to_num: _nan_to_num,
     np.logical_xor: lambda x1, x2: np.not_equal(cast(x1, bool), cast(x2, bool)),
 }

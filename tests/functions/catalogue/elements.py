@@ -153,6 +153,38 @@ CASES = {
         [A],
         positive,
     ),
+    "select": Case(
+        lambda x, y: [
+            np.select([x > 1, x < 0], [x, y]),
+            np.select([x > 1, y[0] > 0], [x, 2], default=-1.5),
+            np.select([x > 0], [7]),
+        ],
+        ["float32", "int32", "float16"],
+        [A, A],
+    ),
+    "isclose": Case(
+        lambda x, y: [
+            np.isclose(x, x + 1e-9),
+            np.isclose(x, y, rtol=0.1, atol=0.2),
+            np.isclose(np.sqrt(x), np.sqrt(x)),
+            np.isclose(np.sqrt(x), np.sqrt(x), equal_nan=True),
+            np.isclose(1 / (x * 0), 1 / (y * 0)),
+            np.allclose(x, y),
+            np.allclose(x, 1 * x),
+        ],
+        ["float32", "float64", "int32"],
+        [A, A],
+    ),
+    "nan_to_num": Case(
+        lambda x: [
+            np.nan_to_num(x),
+            np.nan_to_num(1 / (x * 0)),
+            np.nan_to_num(np.log(x * 0), nan=1, neginf=-7),
+            np.nan_to_num(np.log(-np.abs(x)), nan=2.5),
+        ],
+        ["float32", "float16", "float64", "int32"],
+        [A],
+    ),
     "degrees": Case(lambda x: [np.degrees(x), np.deg2rad(x)], F, [A]),
     "clip": Case(
         lambda x: [

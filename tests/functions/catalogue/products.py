@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from catalogue.case import COMPLEX, FLOAT, A, B, C, Case, F
+from catalogue.case import COMPLEX, FLOAT, A, B, C, Case, F, M
 from dsave import ops
 
 CASES = {
@@ -37,4 +37,27 @@ CASES = {
         [B, (3, 4, 5)],
     ),
     "outer": Case(lambda x, y: [np.outer(x, y), np.vdot(x, x)], F, [(3,), A]),
+    "products of other integers": Case(
+        lambda x, y: [x @ y, np.einsum("ij,jk", x * 50, y * 50), np.dot(x, x[0])],
+        ["int8", "int16", "uint8", "uint16", "uint32", "uint64", "bool"],
+        [A, C],
+    ),
+    "einsum of lists": Case(
+        lambda x, y: [
+            np.einsum(x, [0, 1], y, [1, 2], [2, 0]),
+            np.einsum(x, [0, 1], y, [1, 2]),
+            np.einsum(x, [Ellipsis, 3], y, [3, 4], [Ellipsis, 4]),
+        ],
+        M,
+        [A, C],
+    ),
+    "vecdot": Case(
+        lambda x, y: (
+            [np.vecdot(x, y), np.vecdot(x, y[0], axis=-1), np.vecdot(x, x, axis=0)]
+            if hasattr(np, "vecdot")
+            else x
+        ),
+        ["float32", "int8", "bool", "complex64"],
+        [A, A],
+    ),
 }
