@@ -183,7 +183,7 @@ def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     times[place + 1] = int(repeats)
     wide = apply(_TILE, np.expand_dims(a, place + 1), ints(times))
     wanted = extents_of(a)
-    wanted[place] = -1
+    wanted[place] = wanted[place] * int(repeats)
     return np.reshape(wide, wanted)
 
 
