@@ -33,6 +33,8 @@ _METHODS = frozenset(
     )
 )
 
+_IN_PLACE = frozenset(("fill", "partition", "put", "resize", "setfield", "setflags", "sort"))
+
 _SHAPE_HINT = "dsave.ops.shape gives it as a tensor"
 _FLOW_HINT = "its value is not known while the function is traced; numpy.where chooses by value"
 
@@ -162,6 +164,8 @@ class Tensor(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name in _METHODS:
             return partial(getattr(np, name), self)
+        if name in _IN_PLACE:
+            raise trace_error(f"numpy.ndarray.{name}", _mutation(f"x.{name}"))
         if hasattr(np.ndarray, name) and not name.startswith("__"):
             raise trace_error(f"numpy.ndarray.{name}", _no_entry())
         raise AttributeError(f"a traced tensor has no attribute {name!r}", name=name, obj=self)

@@ -50,6 +50,7 @@ REFUSED = {
         r"a diagonal.*2 x 4 matrices have none at 4",
     ),
     "sorts by a field": (lambda x: np.sort(x, order="f"), r"numpy\.argsort.*fields"),
+    "sorts in place": (lambda x: x.sort(), r"numpy\.ndarray\.sort.*in place \(x\.sort\)"),
     "takes too many": (lambda x: ops.top_k(x, 5), r"dsave\.ops\.top_k.*largest 5 of 4"),
     "takes a fraction": (
         lambda x: ops.top_k(x, 1.5),
