@@ -119,6 +119,8 @@ class Tensor(NDArrayOperatorsMixin):
         return self
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs and ufunc in self.trace.faces:
+            return self.trace.faces[ufunc](*values_in(inputs))
         name, function = f"numpy.{ufunc.__name__}", ufunc
         if method != "__call__":
             name, function = f"{name}.{method}", getattr(ufunc, method)

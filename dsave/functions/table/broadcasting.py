@@ -21,7 +21,7 @@ def _together(_: AnyAttrs, one: Value, other: Value) -> Shape:
 
 _BROADCAST_TO = op(
     "BroadcastTo(input: T, shape: Tidx) -> output: T",
-    shape=lambda _, x, shape: broadcast(x.shape, tuple(extents(shape))),
+    shape=lambda _, x, shape: broadcast(known_shape(x), tuple(extents(shape))),
     kernel=plain(np.broadcast_to),
     Tidx=dtype_of("int32"),
 )
