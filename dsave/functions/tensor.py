@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from dsave.errors import DsaveError
 from dsave.functions.graph import Output, Shape, TensorSpec
 from dsave.functions.stack import trace_error
 from dsave.model.readable import values_in
@@ -119,17 +120,15 @@ class Tensor(NDArrayOperatorsMixin):
         return self
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__" and not kwargs and ufunc in self.trace.faces:
-            return self.trace.faces[ufunc](*values_in(inputs))
         name, function = f"numpy.{ufunc.__name__}", ufunc
         if method != "__call__":
             name, function = f"{name}.{method}", getattr(ufunc, method)
-        if kwargs.get("out") is not None:
-            raise trace_error(name, _mutation("out= and +=, *= and so on"))
-        if method == "__call__" and kwargs.get("where", True) is not True:
+        elif kwargs.pop("where", True) is not True:
             raise trace_error(
                 name, "where= leaves elements as they are in out=; numpy.where chooses by value"
             )
+        if kwargs.get("out") is not None:
+            raise trace_error(name, _mutation("out= and +=, *= and so on"))
         return self._done(function, name, inputs, kwargs)
 
     def __array_function__(
@@ -144,15 +143,15 @@ class Tensor(NDArrayOperatorsMixin):
         face = self.trace.faces.get(function)
         if face is None:
             raise trace_error(name, _no_entry())
+        # A ufunc is given its inputs, and nothing else that would have to be bound.
+        if kwargs or not isinstance(function, np.ufunc):
+            args, kwargs = _bound(face, name, args, kwargs)
         try:
-            bound = _signature(face).bind(*args, **kwargs)
-        except TypeError as error:
-            raise trace_error(
-                name, f"{error}; TensorFlow has no op for this use of it"
-            ) from None
-        if bound.arguments.get("out") is not None:
-            raise trace_error(name, _mutation("out="))
-        return face(*values_in(bound.args), **values_in(bound.kwargs))
+            return face(*values_in(args), **values_in(kwargs))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, DsaveError):
+                raise
+            raise trace_error(name, str(error)) from error
 
     def __getitem__(self, index: Any) -> Any:
         return self.trace.faces[operator.getitem](self, values_in(index))
@@ -212,6 +211,19 @@ class Tensor(NDArrayOperatorsMixin):
                 f"{_SHAPE_HINT}",
             )
         return extent
+
+
+def _bound(
+    face: Face, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, if they are what the face takes."""
+    try:
+        bound = _signature(face).bind(*args, **kwargs)
+    except TypeError as error:
+        raise trace_error(name, f"{error}; TensorFlow has no op for this use of it") from None
+    if bound.arguments.get("out") is not None:
+        raise trace_error(name, _mutation("out="))
+    return bound.args, bound.kwargs
 
 
 @cache

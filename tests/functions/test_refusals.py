@@ -5,6 +5,7 @@ That an error names the user's line is tested where traces are: test_tracing.py.
 
 import re
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -111,6 +112,18 @@ REFUSED = {
     "pads with means": (
         lambda x: np.pad(x, 1, "mean"),
         r"numpy\.pad.*edge, reflect, symmetric, wrap, got 'mean'",
+    ),
+    "pads with less": (lambda x: np.pad(x, -1), r"numpy\.pad.*0 or more, got -1"),
+    "pads by three": (lambda x: np.pad(x, (1, 2, 3)), r"numpy\.pad.*\(3,\)"),
+    "takes less than none": (lambda x: ops.top_k(x, -1), r"top_k.*largest -1 of 4"),
+    "turns one axis": (lambda x: np.rot90(x, 1, (0,)), r"numpy\.rot90.*unpack"),
+    "joins what has no common dtype": (
+        lambda x: np.stack([x.astype(ml_dtypes.bfloat16), x.astype("int64")]),
+        r"numpy\.stack.*Int64DType.*bfloat16",
+    ),
+    "compares with what is out of range": (
+        lambda x: x.astype("uint8") > -1,
+        r"numpy\.greater.*-1 out of bounds for uint8",
     ),
     "takes somehow": (
         lambda x: np.take(x, [0], 0, mode="around"),

@@ -75,6 +75,8 @@ def _pad(
 ) -> Any:
     x = operand(array)
     pads = ints(np.broadcast_to(pad_width, (x.ndim, 2)))
+    if (pads < 0).any():
+        raise trace_error("numpy.pad", f"elements to put around are 0 or more, got {pad_width}")
     if mode == "constant":
         return _filled(x, pads, constant_values)
     if mode not in _PLACES:

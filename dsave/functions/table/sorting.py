@@ -27,7 +27,7 @@ _INT64 = dtype_of("int64")
 def _tops(_: AnyAttrs, x: Value, k: Value) -> list[Shape]:
     count = int(k) if isinstance(k, np.ndarray) else None
     extent = known_shape(x)[-1]
-    if count is not None and extent is not None and count > extent:
+    if count is not None and not 0 <= count <= (count if extent is None else extent):
         raise trace_error("dsave.ops.top_k", f"the largest {count} of {extent} elements")
     return [(*known_shape(x)[:-1], count)] * 2
 
