@@ -2,6 +2,7 @@
 
 - code that is traced gives what the same code gives when it runs, dtype and shape included
 - every op of the table, and every dtype that it is said to take, is tried
+- every function of numpy that the table knows is tried
 - what the table says of an op is what TensorFlow says
 
 What TensorFlow computes of the same cases is tested where they are saved:
@@ -9,10 +10,20 @@ savedmodel/test_catalogue.py.
 """
 
 import pytest
-from catalogue import CASES, assert_same, by_dtype, traced, tried, wanted
+from catalogue import (
+    CASES,
+    assert_same,
+    by_dtype,
+    code,
+    specs,
+    traced,
+    tried,
+    wanted,
+)
 
+from dsave import function
 from dsave.functions.structure import flatten
-from dsave.functions.table import OPS
+from dsave.functions.table import FACES, OPS
 from dsave.model.dtype import DType
 
 
@@ -33,6 +44,31 @@ def test_every_op_is_tried_with_every_dtype_that_it_takes():
     assert set(OPS) <= set(kinds)
     for name, op in OPS.items():
         assert op.types is None or op.types <= kinds[name], name
+
+
+class Noting(dict):
+    """The table's faces; `asked` are those that were looked up."""
+
+    def __init__(self, faces):
+        super().__init__(faces)
+        self.asked = set()
+
+    def get(self, function, default=None):
+        """The face of a function."""
+        self.asked.add(function)
+        return super().get(function, default)
+
+    __getitem__ = get
+
+
+def test_every_function_of_numpy_is_tried(monkeypatch):
+    faces = Noting(FACES)
+    monkeypatch.setattr("dsave.functions.function.FACES", faces)
+    for name in CASES:
+        function(code(name)).get_concrete_function(specs(name, CASES[name].how[0]))
+    # The outer of each ufunc is made in one way.
+    outers = {getattr(face, "outer", None) for face in FACES}
+    assert FACES.keys() - outers <= faces.asked
 
 
 def attr_value(tf, attr):

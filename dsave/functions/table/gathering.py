@@ -85,9 +85,8 @@ def gather(x: Any, places: Sequence[Value], axes: Sequence[int]) -> tuple[Any, i
     indices = np.stack(together, -1)
     others = [axis for axis in range(x.ndim) if axis not in axes]
     order = [*axes, *others]
-    return apply(
-        _GATHER_ND, x if order == sorted(order) else np.transpose(x, order), indices
-    ), 0
+    rows = x if order == sorted(order) else np.transpose(x, order)
+    return apply(_GATHER_ND, rows, indices), 0
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:

@@ -185,7 +185,11 @@ CASES = {
         ["float32", "float16", "float64", "int32"],
         [A],
     ),
-    "degrees": Case(lambda x: [np.degrees(x), np.deg2rad(x)], F, [A]),
+    "degrees": Case(
+        lambda x: [np.degrees(x), np.rad2deg(x), np.radians(x), np.deg2rad(x), np.copy(x)],
+        F,
+        [A],
+    ),
     "clip": Case(
         lambda x: [
             np.clip(x, -1, 2),

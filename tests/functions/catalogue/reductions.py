@@ -93,6 +93,12 @@ CASES = {
         [(3, 5)],
         how=(BATCH, KNOWN),
     ),
+    "ufunc of floats that accumulates": Case(
+        lambda x: np.logaddexp.accumulate(x, -1),
+        ["float32", "float64"],
+        [A],
+        how=(BATCH, KNOWN),
+    ),
     "outer products of ufuncs": Case(
         lambda x, y: [np.add.outer(x, y), np.less.outer(y, 2), np.hypot.outer(x, x[0])],
         ["float32"],

@@ -81,5 +81,11 @@ CASES = {
     ),
     "empty_like": Case(lambda x: np.ones_like(np.empty_like(x)), F, [A]),
     "likes in a dtype": Case(lambda x: np.ones_like(x, dtype="int64"), F, [A]),
+    "what is known of a shape": Case(
+        lambda x: [x.reshape(np.shape(x)), x * np.ndim(x), x * np.size(x), x * x.size],
+        M,
+        [A],
+        how=(KNOWN,),
+    ),
     "shape": Case(lambda x: [ops.shape(x), x * ops.shape(x)[-1]], F, [A]),
 }
