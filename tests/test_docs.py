@@ -213,7 +213,12 @@ def numpy_name(function):
 
 def test_the_functions_that_are_said_to_be_supported_are_those_in_the_table():
     others = (Extent, operator.getitem, np.ndarray.astype)
-    public = [numpy_name(function) for function in FACES if function not in others]
+    public = [
+        numpy_name(function)
+        for function in FACES
+        if function not in others
+        and not isinstance(getattr(function, "__self__", None), np.ufunc)
+    ]
     ours = [name for name in ops.__all__ if name != "read"]
     methods = _METHODS | {name for name in vars(Tensor) if hasattr(np.ndarray, name)}
     methods = {name for name in methods if not name.startswith("_")}

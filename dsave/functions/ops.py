@@ -4,11 +4,24 @@ from typing import Any
 
 from dsave.functions.call import call
 from dsave.functions.table.casts import cast
-from dsave.functions.table.images import avg_pool2d, conv2d, max_pool2d
-from dsave.functions.table.indexing import take
+from dsave.functions.table.convolution import (
+    conv1d,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    depthwise_conv2d,
+)
+from dsave.functions.table.gathering import take
+from dsave.functions.table.layers import (
+    elu,
+    gelu,
+    layer_norm,
+    leaky_relu,
+    logsumexp,
+    silu,
+)
 from dsave.functions.table.nn import (
     erf,
-    gelu,
     log_softmax,
     one_hot,
     relu,
@@ -16,27 +29,51 @@ from dsave.functions.table.nn import (
     softmax,
     softplus,
 )
+from dsave.functions.table.pooling import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from dsave.functions.table.resizing import resize
+from dsave.functions.table.sorting import top_k
 from dsave.functions.tracer import operand
 from dsave.model.readable import value_of
 
 __all__ = [
+    "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "call",
     "cast",
+    "conv1d",
     "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "depthwise_conv2d",
+    "elu",
     "erf",
     "gather",
     "gelu",
+    "layer_norm",
+    "leaky_relu",
     "log_softmax",
+    "logsumexp",
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
     "one_hot",
     "read",
     "relu",
+    "resize",
     "shape",
     "sigmoid",
+    "silu",
     "softmax",
     "softplus",
-    "take",
+    "top_k",
 ]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from dsave.errors import DsaveError
 from dsave.functions.graph import Output, Shape, TensorSpec
 from dsave.functions.stack import trace_error
 from dsave.model.readable import values_in
@@ -28,9 +29,10 @@ Face = Callable[..., Any]
 # Those whose arguments are, after the array, the arguments of numpy's function of that name.
 _METHODS = frozenset(
     (
-        *("all", "any", "argmax", "argmin", "clip", "cumprod", "cumsum", "dot", "max", "mean"),
-        *("min", "prod", "ravel", "repeat", "round", "squeeze", "std", "sum", "swapaxes"),
-        *("take", "var"),
+        *("all", "any", "argmax", "argmin", "argpartition", "argsort", "conj", "conjugate"),
+        *("cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod"),
+        *("ravel", "repeat", "round", "searchsorted", "squeeze", "std", "sum", "swapaxes"),
+        *("take", "trace", "var"),
     )
 )
 
@@ -40,6 +42,8 @@ _OTHERS = {
     "expit": "dsave.ops.sigmoid",
     "log_expit": "-dsave.ops.softplus(-x)",
 }
+
+_IN_PLACE = frozenset(("fill", "partition", "put", "resize", "setfield", "setflags", "sort"))
 
 _FLOW_HINT = "its value is not known while the function is traced; numpy.where chooses by value"
 
@@ -121,6 +125,10 @@ class Tensor(NDArrayOperatorsMixin):
         order = axes[0] if len(axes) == 1 else axes or None
         return np.transpose(self, order)
 
+    def clip(self, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - numpy's names
+        """The tensor with no element below or above these."""
+        return np.clip(self, min, max)
+
     def flatten(self, order: str = "C") -> Any:
         """The tensor with one axis."""
         return np.ravel(self, order)  # type: ignore[call-overload]
@@ -136,38 +144,42 @@ class Tensor(NDArrayOperatorsMixin):
         return self
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        name = ufunc.__name__
+        name, function = ufunc.__name__, ufunc
         if getattr(np, name, None) is ufunc:
             name = f"numpy.{name}"
         elif name in _OTHERS:
             raise trace_error(name, f"no op is known for this ufunc; {_OTHERS[name]} is one")
+        if method != "__call__":
+            name, function = f"{name}.{method}", getattr(ufunc, method)
+        elif kwargs.pop("where", True) is not True:
+            raise trace_error(
+                name, "where= leaves elements as they are in out=; numpy.where chooses by value"
+            )
         if kwargs.get("out") is not None:
             raise trace_error(name, _mutation("out= and +=, *= and so on"))
-        if method != "__call__":
-            raise trace_error(f"{name}.{method}", _no_entry())
-        if kwargs:
-            raise trace_error(name, f"{', '.join(kwargs)}= has no op in TensorFlow")
-        face = self.tracer.faces.get(ufunc)
-        if face is None:
-            raise trace_error(name, _no_entry())
-        return face(*values_in(inputs))
+        return self._done(function, name, inputs, kwargs)
 
     def __array_function__(
         self, func: Any, types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        name = f"{func.__module__}.{func.__name__}"
-        face = self.tracer.faces.get(func)
+        return self._done(func, f"{func.__module__}.{func.__name__}", args, kwargs)
+
+    def _done(
+        self, function: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """What numpy's function of this name does to tensors."""
+        face = self.tracer.faces.get(function)
         if face is None:
             raise trace_error(name, _no_entry())
+        # A ufunc is given its inputs, and nothing else that would have to be bound.
+        if kwargs or not isinstance(function, np.ufunc):
+            args, kwargs = _bound(face, name, args, kwargs)
         try:
-            bound = _signature(face).bind(*args, **kwargs)
-        except TypeError as error:
-            raise trace_error(
-                name, f"{error}; TensorFlow has no op for this use of it"
-            ) from None
-        if bound.arguments.get("out") is not None:
-            raise trace_error(name, _mutation("out="))
-        return face(*values_in(bound.args), **values_in(bound.kwargs))
+            return face(*values_in(args), **values_in(kwargs))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, DsaveError):
+                raise
+            raise trace_error(name, str(error)) from error
 
     def __getitem__(self, index: Any) -> Any:
         return self.tracer.faces[operator.getitem](self, values_in(index))
@@ -187,6 +199,8 @@ class Tensor(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name in _METHODS:
             return partial(getattr(np, name), self)
+        if name in _IN_PLACE:
+            raise trace_error(f"numpy.ndarray.{name}", _mutation(f"x.{name}"))
         if hasattr(np.ndarray, name) and not name.startswith("__"):
             raise trace_error(f"numpy.ndarray.{name}", _no_entry())
         raise AttributeError(f"a traced tensor has no attribute {name!r}", name=name, obj=self)
@@ -270,8 +284,26 @@ class Known:
         """Number of axes."""
         return len(self.tensor.spec.shape)
 
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """The numpy dtype."""
+        return self.tensor.dtype
+
     def __int__(self) -> Never:
         raise trace_error("a shape", f"it depends on a tensor, {self.tensor.spec}")
+
+
+def _bound(
+    face: Face, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, if they are what the face takes."""
+    try:
+        bound = _signature(face).bind(*args, **kwargs)
+    except TypeError as error:
+        raise trace_error(name, f"{error}; TensorFlow has no op for this use of it") from None
+    if bound.arguments.get("out") is not None:
+        raise trace_error(name, _mutation("out="))
+    return bound.args, bound.kwargs
 
 
 @cache

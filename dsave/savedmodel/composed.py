@@ -13,7 +13,8 @@ import numpy as np
 
 from dsave.functions.call import call
 from dsave.functions.graph import TensorSpec
-from dsave.functions.table.indexing import take
+from dsave.functions.table.gathering import take
+from dsave.functions.table.layers import elu, leaky_relu
 from dsave.functions.table.shapes import shape
 from dsave.model.dtype import dtype_of
 
@@ -76,23 +77,11 @@ def _size(attrs: Attrs, x: Any) -> Any:
     return np.prod(shape(x)).astype(dtype_of(attrs.get("out_type", "int32")).numpy)
 
 
-def _gathered(_: Attrs, x: Any, indices: Any) -> Any:
-    return x[tuple(np.moveaxis(indices, -1, 0))]
-
-
 def _cut(_: Attrs, x: Any, sizes: Any, axis: Any) -> list[Any]:
     known, place = sizes.tolist(), int(axis)
     rest = x.shape[place] - sum(size for size in known if size >= 0)
     ends = itertools.accumulate(rest if size < 0 else size for size in known)
     return list(np.split(x, list(ends)[:-1], place))
-
-
-def _largest(attrs: Attrs, x: Any, count: Any) -> list[Any]:
-    """The largest elements along the last axis, the first of equal ones first."""
-    order = x.shape[-1] - 1 - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
-    places = order[..., : int(count)]
-    kind = dtype_of(attrs.get("index_type", "int32")).numpy
-    return [np.take_along_axis(x, places, -1), places.astype(kind)]
 
 
 def _ensured(attrs: Attrs, x: Any) -> Any:
@@ -122,9 +111,6 @@ COMPOSED: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "BatchMatMul": _multiplied,
         "BatchMatMulV3": _multiplied,
         "BiasAdd": _biased,
-        "BroadcastArgs": lambda _, x, y: np.array(
-            np.broadcast_shapes(tuple(x), tuple(y)), x.dtype
-        ),
         "Bucketize": lambda attrs, x: np.searchsorted(
             np.array(attrs.get("boundaries", ()), np.float32), x, "right"
         ).astype(np.int32),
@@ -132,40 +118,30 @@ COMPOSED: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "DenseBincount": _counted,
         "Div": _truncated,
         "DivNoNan": _without_nan,
-        "Elu": lambda _, x: np.where(x > 0, x, np.expm1(x)),
+        "Elu": lambda _, x: elu(x),
         "EnsureShape": _ensured,
         "Erfc": lambda _, x: 1 - call("Erf", [x]),
         "Gather": lambda _, x, rows: take(x, rows, 0),
-        "GatherNd": _gathered,
-        "LeakyRelu": lambda attrs, x: np.where(
-            x > 0, x, x * _like(x, attrs.get("alpha", _LEAK))
-        ),
+        "LeakyRelu": lambda attrs, x: leaky_relu(x, attrs.get("alpha", _LEAK)),
         "MulNoNan": lambda _, x, y: np.where(y == 0, _like(x, 0), x * y),
         "Pad": lambda _, x, pads: call("PadV2", [x, pads, _like(x, 0)]),
         "Rank": lambda _, x: np.array(x.ndim, np.int32),
         "Relu6": lambda _, x: np.minimum(np.maximum(x, 0), 6),
         "ResourceGather": lambda _, x, rows: take(x, rows, 0),
-        "ResourceGatherNd": _gathered,
+        "ResourceGatherNd": lambda _, x, places: call("GatherNd", [x, places]),
         "Rint": lambda _, x: np.rint(x),
         "Rsqrt": lambda _, x: np.reciprocal(np.sqrt(x)),
         "Select": _selected,
-        "Selu": lambda _, x: (
-            np.where(x > 0, x, np.expm1(x) * _like(x, _SELU_ALPHA)) * _like(x, _SELU_SCALE)
-        ),
+        "Selu": lambda _, x: elu(x, _SELU_ALPHA) * _like(x, _SELU_SCALE),
         "Size": _size,
         "Slice": _sliced,
         "Softsign": lambda _, x: x / (1 + np.abs(x)),
         "SplitV": _cut,
         "SquaredDifference": lambda _, x, y: np.square(x - y),
-        "TopKV2": _largest,
         "TruncateDiv": _truncated,
         "VariableShape": lambda attrs, x: np.array(
             x.shape, dtype_of(attrs.get("out_type", "int32")).numpy
         ),
-        "Where": lambda _, x: np.argwhere(x),
     }
 )
 """From attributes and inputs to the one output, or to the list of them."""
-
-OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"TopKV2": ("values", "indices")})
-"""The names of those outputs that are no list."""

@@ -11,7 +11,6 @@ from dsave.errors import CorruptionError, DtypeError, ModelError
 from dsave.functions.graph import CONST, Attr
 from dsave.functions.table import OPS
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
-from dsave.savedmodel.composed import OUTPUTS
 from dsave.savedmodel.read_values import read_attr
 
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
@@ -208,8 +207,6 @@ class Programs:
         """
         if node.op in self.definitions:
             names = [arg.name for arg in self.definitions[node.op].signature.output_arg]
-        elif node.op in OPS:
-            names = [arg.name for arg in OPS[node.op].outputs]
         else:
-            names = list(OUTPUTS.get(node.op, ()))
+            names = [arg.name for arg in OPS[node.op].outputs] if node.op in OPS else []
         return names.index(argument) if argument in names else 0

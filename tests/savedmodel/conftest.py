@@ -24,7 +24,7 @@ from dsave.model.variable import (
     SyncOnReadVariable,
     Variable,
 )
-from dsave.options import SaveOptions
+from dsave.options import SaveOptions, VariablePolicy
 from dsave.savedmodel.components import component_entries, component_keys
 from dsave.savedmodel.meta_graph import build_saved_model
 
@@ -99,40 +99,50 @@ def export(tmp_path):
 
     `replicas` are the arrays of variables that are aggregated, by key; None: the first is all.
     """
+    return lambda graph, policy, *args, **options: written(
+        tmp_path / policy.name, graph, policy, *args, **options
+    )
 
-    def write(graph, policy, values, signatures=None, replicas=None, **options):
-        asked = SaveOptions(experimental_variable_policy=policy, **options)
-        metadata = build_saved_model(graph, asked, signatures)
-        directory = tmp_path / policy.name
-        (directory / "variables").mkdir(parents=True)
-        with (directory / data_file(0, 1)).open("wb") as file:
-            shard = ShardWriter(0, file.write)
-            keys = component_keys(metadata.components)
-            for _, key, variable in graph.variables():
-                boxes = [None]
-                if isinstance(variable, ShardedVariable) and variable.dtype.reassembled:
-                    boxes = [component.box for component in variable.components]
-                whole = add(shard, key, variable.dtype, variable.shape, values[key], boxes)
-                if isinstance(variable, SyncOnReadVariable):
-                    arrays = (replicas or {}).get(key) or replicas_of(variable, values[key])
-                    for component, array in zip(variable.components, arrays, strict=True):
-                        if component.key in keys:
-                            own = keys[component.key]
-                            add(shard, own, variable.dtype, variable.shape, array)
-                elif boxes == [None] and keys:
-                    shard.entries += part_entries(variable, whole, values[key], keys)
-            add(shard, OBJECT_GRAPH_KEY, STRING, (), np.array(metadata.object_graph, object))
-            components = component_entries(metadata.components, shard.entries)
-            entries = [*shard.entries, *components]
-        index = build_index(entries, 1)
-        (directory / "variables" / "variables.index").write_bytes(index)
-        if metadata.debug_info is not None:
-            (directory / "debug").mkdir()
-            (directory / DEBUG_INFO_FILE).write_bytes(metadata.debug_info)
-        (directory / "saved_model.pb").write_bytes(metadata.saved_model)
-        return str(directory)
 
-    return write
+@pytest.fixture(scope="module")
+def export_once(tmp_path_factory):
+    """Writes the SavedModel of a module of tests: its functions, without variables."""
+    return lambda graph: written(
+        tmp_path_factory.mktemp("saved") / "model", graph, VariablePolicy.NONE, {}
+    )
+
+
+def written(directory, graph, policy, values, signatures=None, replicas=None, **options):
+    """Write a SavedModel whose variables have the values of their keys."""
+    asked = SaveOptions(experimental_variable_policy=policy, **options)
+    metadata = build_saved_model(graph, asked, signatures)
+    (directory / "variables").mkdir(parents=True)
+    with (directory / data_file(0, 1)).open("wb") as file:
+        shard = ShardWriter(0, file.write)
+        keys = component_keys(metadata.components)
+        for _, key, variable in graph.variables():
+            boxes = [None]
+            if isinstance(variable, ShardedVariable) and variable.dtype.reassembled:
+                boxes = [component.box for component in variable.components]
+            whole = add(shard, key, variable.dtype, variable.shape, values[key], boxes)
+            if isinstance(variable, SyncOnReadVariable):
+                arrays = (replicas or {}).get(key) or replicas_of(variable, values[key])
+                for component, array in zip(variable.components, arrays, strict=True):
+                    if component.key in keys:
+                        own = keys[component.key]
+                        add(shard, own, variable.dtype, variable.shape, array)
+            elif boxes == [None] and keys:
+                shard.entries += part_entries(variable, whole, values[key], keys)
+        add(shard, OBJECT_GRAPH_KEY, STRING, (), np.array(metadata.object_graph, object))
+        components = component_entries(metadata.components, shard.entries)
+        entries = [*shard.entries, *components]
+    index = build_index(entries, 1)
+    (directory / "variables" / "variables.index").write_bytes(index)
+    if metadata.debug_info is not None:
+        (directory / "debug").mkdir()
+        (directory / DEBUG_INFO_FILE).write_bytes(metadata.debug_info)
+    (directory / "saved_model.pb").write_bytes(metadata.saved_model)
+    return str(directory)
 
 
 def replicas_of(variable, value):

@@ -7,24 +7,39 @@ from typing import Any
 from dsave.functions.op import Op
 from dsave.functions.table import (
     arithmetic,
+    broadcasting,
     casts,
+    composed,
+    convolution,
     creation,
     elementwise,
-    images,
+    gathering,
     indexing,
+    layers,
     layout,
     linear,
+    masks,
+    matrices,
     nn,
+    padding,
+    pieces,
+    pooling,
     reductions,
+    resizing,
     shapes,
+    sorting,
+    statistics,
+    ufuncs,
     vision,
-    volumes,
 )
 from dsave.functions.tensor import Face
 
 _PARTS = (
-    *(casts, arithmetic, elementwise, reductions, linear),
-    *(shapes, creation, layout, indexing, nn, images, vision, volumes),
+    *(casts, arithmetic, elementwise, composed, ufuncs),
+    *(reductions, statistics, linear, matrices),
+    *(shapes, creation, broadcasting, layout, padding, pieces),
+    *(indexing, gathering, masks, sorting),
+    *(nn, layers, convolution, pooling, resizing, vision),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for part in _PARTS for op in part.OPS})

@@ -3,7 +3,7 @@
 The faces make up for that; the kernels are TensorFlow's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ def _floored(x: Array, y: Array) -> Array:
 
 _FLOOR_DIV = binary("FloorDiv", _floored, REALS)
 _FLOOR_MOD = binary("FloorMod", np.remainder, REALS)
+_TRUNCATE_MOD = binary("TruncateMod", np.fmod, dtypes("int32 int64 float32 float64"))
 
 
 def _clamped(shift: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,12 +68,12 @@ _COMPARISONS: tuple[tuple[np.ufunc, Op], ...] = (
 
 
 def _comparison(ufunc: np.ufunc, op: Op) -> Face:
-    def face(x1: Any, x2: Any) -> Any:
+    def face(x1: Any, x2: Any, **how: Any) -> Any:
         if _is_beyond(x2, x1):
             return np.full_like(operand(x1), ufunc(0, x2), dtype=bool)
         if _is_beyond(x1, x2):
             return np.full_like(operand(x2), ufunc(x1, 0), dtype=bool)
-        x, y = _converted(ufunc, x1, x2)
+        x, y = _converted(ufunc, (x1, x2), how)
         # uint64 and int64 numpy compares as they are: what is below 0 is less than all others.
         if x.dtype.kind + y.dtype.kind == "ui":
             return np.where(y < 0, ufunc(0, -1), apply(op, x, cast(y, x.dtype)))
@@ -93,25 +94,13 @@ def _is_beyond(number: Any, other: Any) -> bool:
     return not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
 
 
-def _converted(ufunc: np.ufunc, *inputs: Any) -> list[Any]:
-    """The inputs in the dtypes that numpy's ufunc computes in."""
-    return list(map(cast, inputs, loop_dtypes(ufunc, inputs)))
+def _converted(ufunc: np.ufunc, inputs: tuple[Any, ...], how: Mapping[str, Any]) -> list[Any]:
+    """The inputs in the dtypes that numpy's ufunc computes in, as it is told."""
+    return list(map(cast, inputs, loop_dtypes(ufunc, inputs, **how)))
 
 
-def _hypot(x1: Any, x2: Any) -> Any:
-    x, y = _converted(np.hypot, x1, x2)
-    if x.dtype.itemsize < 4:
-        return cast(_hypot(cast(x, np.float32), cast(y, np.float32)), x.dtype)
-    x, y = np.abs(x), np.abs(y)
-    larger = np.maximum(x, y)
-    # Squares of large numbers would overflow, so the larger is taken out of the root.
-    ratio = np.minimum(x, y) / np.where(larger == 0, 1, larger)
-    root = larger * np.sqrt(1 + np.square(ratio))
-    return np.where(np.isinf(x) | np.isinf(y), np.inf, root)
-
-
-def _floor_divide(x1: Any, x2: Any) -> Any:
-    x, y = _converted(np.floor_divide, x1, x2)
+def _floor_divide(x1: Any, x2: Any, **how: Any) -> Any:
+    x, y = _converted(np.floor_divide, (x1, x2), how)
     if x.dtype.kind in "iu":
         return _unless_by_zero(_FLOOR_DIV, x, y)
     if x.dtype.itemsize < 4:
@@ -124,11 +113,22 @@ def _floor_divide(x1: Any, x2: Any) -> Any:
     return np.where(y == 0, x / y, np.where(np.isinf(rest), -1, quotient))
 
 
-def _remainder(x1: Any, x2: Any) -> Any:
-    x, y = _converted(np.remainder, x1, x2)
+def _remainder(x1: Any, x2: Any, **how: Any) -> Any:
+    x, y = _converted(np.remainder, (x1, x2), how)
     return (
         _unless_by_zero(_FLOOR_MOD, x, y) if x.dtype.kind in "iu" else apply(_FLOOR_MOD, x, y)
     )
+
+
+def _fmod(x1: Any, x2: Any, **how: Any) -> Any:
+    x, y = _converted(np.fmod, (x1, x2), how)
+    dtype = x.dtype
+    if dtype.kind == "u":
+        return np.remainder(x, y)
+    wide = np.promote_types(dtype, np.int32 if dtype.kind == "i" else np.float32)
+    x, y = cast(x, wide), cast(y, wide)
+    found = (_unless_by_zero if dtype.kind == "i" else apply)(_TRUNCATE_MOD, x, y)
+    return cast(found, dtype)
 
 
 def _unless_by_zero(op: Op, x: Any, y: Any) -> Any:
@@ -140,8 +140,8 @@ def _unless_by_zero(op: Op, x: Any, y: Any) -> Any:
 
 
 def _shift(ufunc: np.ufunc, op: Op) -> Face:
-    def face(x1: Any, x2: Any) -> Any:
-        x, y = _converted(ufunc, x1, x2)
+    def face(x1: Any, x2: Any, **how: Any) -> Any:
+        x, y = _converted(ufunc, (x1, x2), how)
         within = y < _bits(y.dtype)
         if y.dtype.kind == "i":
             within = within & (y >= 0)
@@ -158,7 +158,7 @@ def _shift(ufunc: np.ufunc, op: Op) -> Face:
 
 
 OPS: tuple[Op, ...] = (
-    *(_FLOOR_DIV, _FLOOR_MOD, _LEFT_SHIFT, _RIGHT_SHIFT),
+    *(_FLOOR_DIV, _FLOOR_MOD, _TRUNCATE_MOD, _LEFT_SHIFT, _RIGHT_SHIFT),
     *(op for _, op in _COMPARISONS),
 )
 
@@ -166,8 +166,7 @@ FACES: dict[Callable[..., Any], Face] = {
     **{ufunc: _comparison(ufunc, op) for ufunc, op in _COMPARISONS},
     np.floor_divide: _floor_divide,
     np.remainder: _remainder,
-    np.divmod: lambda x1, x2: (np.floor_divide(x1, x2), np.remainder(x1, x2)),
+    np.fmod: _fmod,
     np.left_shift: _shift(np.left_shift, _LEFT_SHIFT),
     np.right_shift: _shift(np.right_shift, _RIGHT_SHIFT),
-    np.hypot: _hypot,
 }

@@ -28,7 +28,7 @@ _ZEROS_LIKE = op(
 _ONES_LIKE = op(
     "OnesLike(x: T) -> y: T", shape=same, kernel=lambda _, x: np.ones(x.shape, x.dtype)
 )
-_RANGE = op(
+RANGE = op(
     "Range(start: Tidx, limit: Tidx, delta: Tidx) -> output: Tidx",
     shape=lambda *_: (None,),
     kernel=lambda _, start, limit, delta: np.arange(start, limit, delta),
@@ -83,8 +83,8 @@ def _arange(
     del device
     first, last = (0, start) if stop is None else (start, stop)
     wanted = dtype_of(common_dtype(first, last, step) if dtype is None else dtype)
-    counted = wanted if wanted in (_RANGE.types or ()) else "int64"
-    found = apply(_RANGE, *(cast(value, counted) for value in (first, last, step)))
+    counted = wanted if wanted in (RANGE.types or ()) else "int64"
+    found = apply(RANGE, *(cast(value, counted) for value in (first, last, step)))
     return _tensor(cast(found, wanted))
 
 
@@ -101,7 +101,7 @@ def _tensor(value: Value) -> Value:
     return value if isinstance(value, Tensor) or trace is None else trace.constant(value)
 
 
-OPS: tuple[Op, ...] = (_FILL, _ZEROS_LIKE, _ONES_LIKE, _RANGE)
+OPS: tuple[Op, ...] = (_FILL, _ZEROS_LIKE, _ONES_LIKE, RANGE)
 
 FACES: dict[Callable[..., Any], Face] = {
     np.zeros: _of(0),

@@ -1,6 +1,6 @@
 """Ops on each element: functions of numbers, logic, choice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from dsave.functions.table.rules import (
     broadcast_inputs,
     same,
 )
-from dsave.functions.tensor import Face
+from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import apply, operand
 from dsave.model.dtype import DType, dtype_of
 
@@ -57,13 +57,31 @@ _WHOLE = dict.fromkeys("iub", _IDENTITY)
 _SQUARE = _unary("Square", np.square, NUMBERS)
 _POW = binary("Pow", np.power, FLOATS | SIGNED | COMPLEXES)
 
-# numpy's function, the op, and the op for operands of another kind (`numpy.dtype.kind`).
-_UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
+
+def _unsigned_power(x: Any, y: Any) -> Any:
+    # What is too large is cut off, in the signed dtype as well.
+    return cast(np.power(cast(x, np.int64), cast(y, np.int64)), x.dtype)
+
+
+_SUB = binary("Sub", np.subtract, NUMBERS)
+
+
+def _unsigned_difference(x: Any, y: Any) -> Any:
+    # TensorFlow's optimiser makes 0 - y a negation, which it has not for these dtypes.
+    zero = not isinstance(x, Tensor) and not x.any()
+    return np.negative(y) + x if zero else apply(_SUB, x, y)
+
+
+_NEVER = dict.fromkeys("iub", lambda x: np.not_equal(x, x))
+_ALWAYS = dict.fromkeys("iub", lambda x: np.equal(x, x))
+
+# numpy's function, the op, and what is done for operands of another kind (`numpy.dtype.kind`).
+_UFUNCS: tuple[tuple[np.ufunc, Op, Mapping[str, Op | Face]], ...] = (
     (np.add, binary("AddV2", np.add, NUMBERS), {"b": _OR}),
-    (np.subtract, binary("Sub", np.subtract, NUMBERS), {}),
+    (np.subtract, _SUB, {"u": _unsigned_difference}),
     (np.multiply, binary("Mul", np.multiply, NUMBERS), {"b": _AND}),
     (np.true_divide, binary("RealDiv", np.true_divide, FLOATS | COMPLEXES), {}),
-    (np.power, _POW, {}),
+    (np.power, _POW, {"u": _unsigned_power}),
     (np.float_power, _POW, {}),
     (np.maximum, binary("Maximum", np.maximum, REALS), {"b": _OR}),
     (np.minimum, binary("Minimum", np.minimum, REALS), {"b": _AND}),
@@ -76,10 +94,18 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.bitwise_xor, binary("BitwiseXor", np.bitwise_xor, INTEGERS), {"b": NOT_EQUAL}),
     (np.invert, _unary("Invert", np.invert, INTEGERS), {"b": _NOT}),
     (np.positive, _IDENTITY, {}),
-    (np.negative, _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES), {}),
+    (
+        np.negative,
+        _unary("Neg", np.negative, FLOATS | SIGNED | COMPLEXES),
+        {"u": lambda x: np.invert(x) + np.ones((), x.dtype)},
+    ),
     (np.absolute, _ABS, {"c": _COMPLEX_ABS, "u": _IDENTITY, "b": _IDENTITY}),
     (np.fabs, _ABS, {}),
-    (np.sign, _unary("Sign", np.sign, FLOATS | SIGNED), {}),
+    (
+        np.sign,
+        _unary("Sign", np.sign, FLOATS | SIGNED),
+        {"u": lambda x: np.minimum(x, np.ones((), x.dtype))},
+    ),
     (np.conjugate, _IDENTITY, {"c": _CONJ}),
     (np.square, _SQUARE, {}),
     (np.sqrt, _unary("Sqrt", np.sqrt, FLOATS | COMPLEXES), {}),
@@ -103,16 +129,30 @@ _UFUNCS: tuple[tuple[np.ufunc, Op, dict[str, Op]], ...] = (
     (np.floor, _unary("Floor", np.floor, FLOATS), _WHOLE),
     (np.ceil, _unary("Ceil", np.ceil, FLOATS), _WHOLE),
     (np.rint, _unary("Round", np.rint, FLOATS), {}),
-    (np.isnan, _unary("IsNan", np.isnan, FLOATS, "bool"), {}),
-    (np.isinf, _unary("IsInf", np.isinf, FLOATS, "bool"), {}),
-    (np.isfinite, _unary("IsFinite", np.isfinite, FLOATS, "bool"), {}),
+    (
+        np.isnan,
+        _unary("IsNan", np.isnan, FLOATS, "bool"),
+        {**_NEVER, "c": lambda x: np.isnan(np.real(x)) | np.isnan(np.imag(x))},
+    ),
+    (
+        np.isinf,
+        _unary("IsInf", np.isinf, FLOATS, "bool"),
+        {**_NEVER, "c": lambda x: np.isinf(np.real(x)) | np.isinf(np.imag(x))},
+    ),
+    (
+        np.isfinite,
+        _unary("IsFinite", np.isfinite, FLOATS, "bool"),
+        {**_ALWAYS, "c": lambda x: np.isfinite(np.real(x)) & np.isfinite(np.imag(x))},
+    ),
 )
 
 
-def _ufunc(ufunc: np.ufunc, op: Op, by_kind: dict[str, Op]) -> Face:
-    def face(*inputs: Any) -> Any:
-        loop = loop_dtypes(ufunc, inputs)
+def _ufunc(ufunc: np.ufunc, op: Op, by_kind: Mapping[str, Op | Face]) -> Face:
+    def face(*inputs: Any, dtype: Any = None, casting: str = "same_kind") -> Any:
+        loop = loop_dtypes(ufunc, inputs, dtype, casting)
         chosen = by_kind.get(loop[0].kind, op)
+        if not isinstance(chosen, Op):
+            return chosen(*map(cast, inputs, loop))
         types = {"Tout": dtype_of(loop[-1])} if chosen is _COMPLEX_ABS else {}
         wanted = [
             arg.dtype if isinstance(arg.dtype, DType) else dtype
@@ -172,35 +212,6 @@ def _round(a: Any, decimals: int = 0, out: None = None) -> Any:
     return np.rint(a * scale) / scale if decimals else np.rint(a)
 
 
-def _logarithm(base: float) -> Face:
-    def face(x: Any) -> Any:
-        logarithm = np.log(x)
-        return logarithm / cast(float(np.log(base)), logarithm.dtype)
-
-    return face
-
-
-def _exp2(x: Any) -> Any:
-    dtype = loop_dtypes(np.exp2, (x,))[-1]
-    return np.power(cast(2.0, dtype), cast(x, dtype))
-
-
-def _scaled(ufunc: np.ufunc, factor: float) -> Face:
-    def face(x: Any) -> Any:
-        dtype = loop_dtypes(ufunc, (x,))[-1]
-        return cast(x, dtype) * cast(factor, dtype)
-
-    return face
-
-
-def _logical_xor(x1: Any, x2: Any) -> Any:
-    return np.not_equal(cast(x1, bool), cast(x2, bool))
-
-
-def _trunc(x: Any) -> Any:
-    return np.where(np.less(x, 0), np.ceil(x), np.floor(x))
-
-
 OPS: tuple[Op, ...] = (
     *dict.fromkeys(op for _, op, _ in _UFUNCS),
     _COMPLEX_ABS,
@@ -217,14 +228,5 @@ FACES: dict[Callable[..., Any], Face] = {
     np.round: _round,
     np.real: _part(_REAL, lambda x: x),
     np.imag: _part(_IMAG, np.zeros_like),
-    np.log2: _logarithm(2.0),
-    np.log10: _logarithm(10.0),
-    np.exp2: _exp2,
-    np.degrees: _scaled(np.degrees, 180.0 / np.pi),
-    np.rad2deg: _scaled(np.rad2deg, 180.0 / np.pi),
-    np.radians: _scaled(np.radians, np.pi / 180.0),
-    np.deg2rad: _scaled(np.deg2rad, np.pi / 180.0),
-    np.logical_xor: _logical_xor,
-    np.trunc: _trunc,
     np.copy: lambda a: a,
 }

@@ -10,7 +10,7 @@ from dsave.functions.graph import CONST, Array, Output
 from dsave.functions.number import Extent, Number
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
-from dsave.functions.table.rules import ints
+from dsave.functions.table.rules import broadcast, ints
 from dsave.functions.tensor import Known, Tensor
 from dsave.functions.tracer import Trace, Value
 from dsave.model.dtype import dtype_of
@@ -42,11 +42,30 @@ def _elements(trace: Trace, output: Output, count: int) -> list[int | None]:
     if node.op == "Cast":
         return _elements(trace, node.inputs[0], count)
     if node.op == "Pack":
-        return [
-            int(source.attrs["value"].item()) if source.op == CONST else None  # type: ignore[union-attr]
-            for source in sources
-        ]
+        return [_element(trace, source) for source in node.inputs]
+    if node.op == "BroadcastArgs":
+        one, other = (_elements(trace, source, _count(trace, source)) for source in node.inputs)
+        return list(broadcast(tuple(one), tuple(other)))
     return [None] * count
+
+
+def _count(trace: Trace, output: Output) -> int:
+    count = trace.nodes[output.node].outputs[output.index].shape[0]
+    assert count is not None
+    return count
+
+
+def _element(trace: Trace, output: Output) -> int | None:
+    """What is known of a scalar: a constant, or an element of a shape."""
+    node = trace.nodes[output.node]
+    if node.op == CONST:
+        return int(np.asarray(node.attrs["value"]).item())
+    if node.op == "StridedSlice" and node.outputs[0].shape == ():
+        whole, begin = (trace.nodes[source.node] for source in node.inputs[:2])
+        if whole.op == "Shape" and begin.op == CONST:
+            shape = _elements(trace, node.inputs[0], 0)
+            return shape[int(np.asarray(begin.attrs["value"]).item())]
+    return None
 
 
 def vector(values: Sequence[Any]) -> Value:

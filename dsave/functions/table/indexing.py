@@ -1,4 +1,4 @@
-"""Elements of tensors: slices, and gathering by an array of indices."""
+"""Elements of tensors by an index: slices, numbers, new axes, arrays and masks."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.extents import extents, vector
-from dsave.functions.table.rules import ints, known, normal_axis
-from dsave.functions.table.shapes import shape
+from dsave.functions.table.gathering import from_start, gather
+from dsave.functions.table.rules import ints, known
 from dsave.functions.tensor import Face, Known, Tensor
 from dsave.functions.tracer import Value, apply, known_shape, operand
 
@@ -99,50 +99,29 @@ _STRIDED_SLICE = op(
 )
 
 
-def _gathered(attrs: AnyAttrs, x: Value, indices: Value, axis: Array) -> Shape:
-    place = normal_axis(int(axis), x.ndim, "numpy.take")
-    inner = indices.shape[attrs["batch_dims"] :]
-    return (*x.shape[:place], *inner, *x.shape[place + 1 :])
-
-
-def _gather(attrs: AnyAttrs, x: Array, indices: Array, axis: Array) -> Array:
-    depth = attrs["batch_dims"]
-    if not depth:
-        return np.take(x, indices, int(axis))
-    assert isinstance(depth, int)
-    batches = np.ndindex(*x.shape[:depth])
-    inner = int(axis) % x.ndim - depth
-    parts = [np.take(x[batch], indices[batch], inner) for batch in batches]
-    return np.reshape(np.stack(parts), (*x.shape[:depth], *parts[0].shape))
-
-
-_GATHER = op(
-    "GatherV2(params: Tparams, indices: Tindices, axis: Taxis) -> output: Tparams",
-    shape=_gathered,
-    kernel=_gather,
-    batch_dims=0,
-)
-
-
 def _getitem(x: Any, index: Any) -> Any:
-    items = _expanded(x, index if isinstance(index, tuple) else (index,))
-    places = [place for place, item in enumerate(items) if _is_array(item)]
-    if not places:
+    given = [_item(item) for item in (index if isinstance(index, tuple) else (index,))]
+    items = _expanded(x, given)
+    if not any(map(_is_array, items)):
         return _basic(x, items)
-    if len(places) > 1:
-        raise trace_error(_NAME, "at most one index is an array; dsave has no op for more")
-    (place,) = places
-    if any(isinstance(item, int | Tensor) for item in items[:place] + items[place + 1 :]):
-        raise trace_error(_NAME, "an array of indices goes with slices only, not with numbers")
-    axis = place
-    rest = [*items[:place], slice(None), *items[place + 1 :]]
-    return take(_basic(x, rest), items[place], axis)
+    items = _without_masks(x, items)
+    # Numbers are taken first, so that one array remains where there was one.
+    y = _basic(x, [slice(None) if _is_array(item) else item for item in items])
+    left = [item for item in items if _keeps_axis(item) or _is_array(item)]
+    axes = [axis for axis, item in enumerate(left) if _is_array(item)]
+    found, place = gather(y, [left[axis] for axis in axes], axes)
+    # What arrays and numbers choose stays in its place if they stand together, or comes first.
+    chosen = [place for place, item in enumerate(given) if not _keeps_axis(item)]
+    wanted = axes[0] if chosen[-1] - chosen[0] < len(chosen) else 0
+    if place == wanted:
+        return found
+    count = found.ndim - y.ndim + len(axes)
+    return np.moveaxis(found, range(place, place + count), range(wanted, wanted + count))
 
 
 def _expanded(x: Tensor, items: Sequence[Any]) -> list[Any]:
-    """One item for each axis of x, and for each new one."""
-    items = [_item(item) for item in items]
-    missing = x.ndim - sum(item is not None and item is not Ellipsis for item in items)
+    """One item for each axis of x, and for each new one; a mask is one for all its axes."""
+    missing = x.ndim - sum(_taken_axes(item) for item in items)
     if missing < 0:
         raise trace_error(_NAME, f"{x.ndim - missing} indices for a tensor of {x.spec}")
     if sum(item is Ellipsis for item in items) > 1:
@@ -151,21 +130,52 @@ def _expanded(x: Tensor, items: Sequence[Any]) -> list[Any]:
     return [*items[:place], *[slice(None)] * missing, *items[place + 1 :]]
 
 
+def _taken_axes(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if _is_mask(item) else 1
+
+
+def _without_masks(x: Tensor, items: Sequence[Any]) -> list[Any]:
+    """Arrays in place of masks: where these are true, an array for each axis."""
+    found: list[Any] = []
+    axis = 0
+    for item in items:
+        if _is_mask(item):
+            extents = known_shape(x)[axis : axis + item.ndim]
+            pairs = zip(extents, known_shape(item), strict=True)
+            if not all(None in {n, m} or n == m for n, m in pairs):
+                raise trace_error(_NAME, f"a mask of {item.shape} for a shape of {extents}")
+            found += np.nonzero(item)
+        elif _is_array(item):
+            found.append(from_start(x, item, axis))
+        else:
+            found.append(item)
+        axis += _taken_axes(item)
+    return found
+
+
 def _item(item: Any) -> Any:
     if item is None or item is Ellipsis or isinstance(item, slice):
         return item
-    if isinstance(item, bool | np.bool_) or operand(item).dtype == bool:
-        raise trace_error(
-            _NAME, "with a mask the result's shape depends on values; numpy.where keeps it"
-        )
     value = operand(item)
-    if value.dtype.kind not in "iu":
+    if value.dtype == bool and not value.ndim:
+        raise trace_error(_NAME, "a mask has an axis at least; numpy.where chooses by a bool")
+    if value.dtype.kind not in "iub":
         raise trace_error(_NAME, f"an index is an integer, got {value.dtype}")
     return value if isinstance(value, Tensor) or value.ndim else value.item()
 
 
 def _is_array(item: Any) -> bool:
     return isinstance(item, Tensor | np.ndarray) and item.ndim > 0
+
+
+def _is_mask(item: Any) -> bool:
+    return _is_array(item) and item.dtype == bool
+
+
+def _keeps_axis(item: Any) -> bool:
+    return item is None or item is Ellipsis or isinstance(item, slice)
 
 
 def _is_whole(item: Any) -> bool:
@@ -219,42 +229,6 @@ def _alike(values: list[Value]) -> list[Value]:
     return [cast(value, "int64" if wide else "int32") for value in values]
 
 
-def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
-    """As `numpy.take`."""
-    del out
-    if mode != "raise":
-        raise trace_error("numpy.take", f"mode is 'raise', got {mode!r}")
-    a = operand(a)
-    if axis is None:
-        a, axis = np.ravel(a), 0
-    place = normal_axis(axis, a.ndim, "numpy.take")
-    return apply(_GATHER, a, _from_start(a, operand(indices), place), ints(place))
+OPS: tuple[Op, ...] = (_STRIDED_SLICE,)
 
-
-def _from_start(a: Any, indices: Value, axis: int) -> Value:
-    """The indices with negative ones, which TensorFlow refuses, counted from the start."""
-    if indices.dtype.kind == "u":
-        return cast(indices, "int64" if indices.dtype.itemsize > 2 else "int32")
-    if indices.dtype.kind != "i":
-        raise trace_error("numpy.take", f"indices are integers, got {indices.dtype}")
-    wide = cast(indices, "int64" if indices.dtype.itemsize > 4 else "int32")
-    extent = known_shape(a)[axis]
-    if not isinstance(wide, Tensor):
-        if extent is not None:
-            lowest, highest = wide.min(initial=0), wide.max(initial=0)
-            if wide.size and not -extent <= lowest <= highest < extent:
-                worst = lowest if lowest < -extent else highest
-                raise trace_error(
-                    "numpy.take", f"index {worst} of an axis with {extent} elements"
-                )
-            # On small arrays python ints would be int64, on which the graph need not compute.
-            return ints(np.where(wide < 0, wide + extent, wide))
-        if not (wide < 0).any():
-            return ints(wide)
-    count = shape(a)[axis] if extent is None else extent
-    return np.where(wide < 0, wide + cast(count, wide.dtype), wide)
-
-
-OPS: tuple[Op, ...] = (_STRIDED_SLICE, _GATHER)
-
-FACES: dict[Callable[..., Any], Face] = {operator.getitem: _getitem, np.take: take}
+FACES: dict[Callable[..., Any], Face] = {operator.getitem: _getitem}

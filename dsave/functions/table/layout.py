@@ -10,16 +10,17 @@ import numpy as np
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
 from dsave.functions.stack import trace_error
-from dsave.functions.table.casts import cast
+from dsave.functions.table.casts import cast, whole
 from dsave.functions.table.extents import extents, vector
 from dsave.functions.table.rules import (
+    broadcast,
     ints,
     normal_axes,
     normal_axis,
     same,
 )
 from dsave.functions.table.shapes import extents_of
-from dsave.functions.tensor import Face, Known, Tensor
+from dsave.functions.tensor import Face, Tensor
 from dsave.functions.tracer import Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
 
@@ -31,34 +32,11 @@ def _scaled(extent: int | None, times: int | None) -> int | None:
     return None if extent is None or times is None else extent * times
 
 
-def _padded(_: AnyAttrs, x: Value, pads: Known | Array, *_value: Value) -> Shape:
-    if isinstance(pads, Known):
-        return (None,) * x.ndim
-    return tuple(
-        None if extent is None else extent + int(before) + int(after)
-        for extent, (before, after) in zip(x.shape, pads, strict=True)
-    )
-
-
-_MODES: dict[bytes, Any] = {b"REFLECT": "reflect", b"SYMMETRIC": "symmetric"}
-
 _TILE = op(
     "Tile(input: T, multiples: Tmultiples) -> output: T",
     shape=lambda _, x, times: tuple(map(_scaled, x.shape, extents(times))),
     kernel=lambda _, x, times: np.tile(x, times),
     Tmultiples=_INT32,
-)
-_PAD = op(
-    "PadV2(input: T, paddings: Tpaddings, constant_values: T) -> output: T",
-    shape=_padded,
-    kernel=lambda _, x, pads, value: np.pad(x, pads, constant_values=value),
-    Tpaddings=_INT32,
-)
-_MIRROR_PAD = op(
-    "MirrorPad(input: T, paddings: Tpaddings) -> output: T",
-    shape=_padded,
-    kernel=lambda attrs, x, pads: np.pad(x, pads, mode=_MODES[attrs["mode"]]),
-    Tpaddings=_INT32,
 )
 _REVERSE = op(
     "ReverseV2(tensor: T, axis: Tidx) -> output: T",
@@ -89,7 +67,7 @@ _SPLIT = op(
     shape=_split_shapes,
     kernel=lambda attrs, axis, x: np.split(x, attrs["num_split"], int(axis)),
 )
-_UNPACK = op(
+UNPACK = op(
     "Unpack(value: T) -> output: num*T",
     shape=lambda attrs, x: (
         [x.shape[: attrs["axis"]] + x.shape[attrs["axis"] % x.ndim + 1 :]] * attrs["num"]
@@ -132,21 +110,22 @@ def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
     order = [axis for axis in range(a.ndim) if axis not in sources]
     for place, axis in sorted(zip(places, sources, strict=True)):
         order.insert(place, axis)
-    return np.transpose(a, order)
+    return a if order == sorted(order) else np.transpose(a, order)
 
 
 def _joined(least: int, axis: int) -> Face:
     """`vstack` and its like: the tensors get axes until they have `least`."""
 
     def face(tup: Any) -> Any:
-        values = [_with_axes(operand(value), least) for value in tup]
+        values = [with_axes(operand(value), least) for value in tup]
         one_axis = axis == 1 and values[0].ndim == 1
         return np.concatenate(values, axis=0 if one_axis else axis)
 
     return face
 
 
-def _with_axes(value: Any, least: int) -> Any:
+def with_axes(value: Any, least: int) -> Any:
+    """The tensor with so many axes at least, where `vstack` and its like put new ones."""
     if least == 3 and value.ndim == 2:
         return np.expand_dims(value, 2)
     while value.ndim < least:
@@ -186,23 +165,8 @@ def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     times[place + 1] = repeats
     wide = apply(_TILE, np.expand_dims(a, place + 1), vector(times))
     wanted = extents_of(a)
-    wanted[place] = -1
+    wanted[place] = wanted[place] * repeats
     return np.reshape(wide, wanted)
-
-
-def _pad(
-    array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0
-) -> Any:
-    x = operand(array)
-    widths: Any = np.broadcast_to(operand(pad_width), (x.ndim, 2))
-    pads = widths if isinstance(widths, Tensor) else ints(widths)
-    if mode == "constant":
-        if np.ndim(constant_values):
-            raise trace_error("numpy.pad", "constant_values is one number for all edges")
-        return apply(_PAD, x, pads, cast(constant_values, x.dtype))
-    if mode not in _MODES.values():
-        raise trace_error("numpy.pad", f"mode is constant, reflect or symmetric, got {mode!r}")
-    return apply(_MIRROR_PAD, x, pads, mode=mode.upper().encode())
 
 
 def _flip(m: Any, axis: Any = None) -> Any:
@@ -214,9 +178,17 @@ def _roll(a: Any, shift: Any, axis: Any = None) -> Any:
     a = operand(a)
     if axis is None:
         return np.reshape(np.roll(np.ravel(a), shift, 0), extents_of(a))
-    axes = normal_axes(axis, a.ndim, "numpy.roll")
-    shifts = np.broadcast_to(shift, (len(axes),))
-    return apply(_ROLL, a, ints(shifts), ints(axes))
+    places = [
+        normal_axis(each, a.ndim, "numpy.roll")
+        for each in (axis if np.iterable(axis) else (axis,))
+    ]
+    shifts: Any = operand(shift)
+    extents: Any = broadcast(known_shape(shifts), (len(places),))
+    if len(extents) != 1 or extents[0] is None:
+        raise trace_error("numpy.roll", f"shifts of {shifts.shape} for the axes {axis}")
+    shifts = whole(np.broadcast_to(shifts, extents), "numpy.roll")
+    shifts = shifts if isinstance(shifts, Tensor) else ints(shifts)
+    return apply(_ROLL, a, shifts, ints(np.broadcast_to(np.array(places), extents)))
 
 
 def _triangle(function: Callable[..., Any], m: Any, k: int = 0) -> Any:
@@ -233,7 +205,7 @@ def _triangle(function: Callable[..., Any], m: Any, k: int = 0) -> Any:
 
 
 OPS: tuple[Op, ...] = (
-    *(_TILE, _PAD, _MIRROR_PAD, _REVERSE, _ROLL, _SPLIT, _UNPACK),
+    *(_TILE, _REVERSE, _ROLL, _SPLIT, UNPACK),
     _BAND,
 )
 
@@ -246,7 +218,6 @@ FACES: dict[Callable[..., Any], Face] = {
     np.split: _split,
     np.tile: _tile,
     np.repeat: _repeat,
-    np.pad: _pad,
     np.flip: _flip,
     np.roll: _roll,
     np.tril: partial(_triangle, np.tril),

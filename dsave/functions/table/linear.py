@@ -100,31 +100,60 @@ _EINSUM = op(
 )
 
 
+def _computed(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
+    """What products are computed in: integers in those that TensorFlow takes.
+
+    What is too large for a narrow integer is cut off in the end as it would be on the way.
+    """
+    if dtype.kind not in "iub":
+        return dtype
+    wide = dtype.itemsize > 4 or dtype == np.uint32
+    return np.dtype(np.int64 if wide else np.int32)
+
+
+def _lettered(operands: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Subscripts as text, of lists of numbers after each tensor and perhaps at the end."""
+    values, lists = list(operands[0::2]), list(operands[1::2])
+    result = values.pop() if len(values) > len(lists) else None
+
+    def text(subscripts: Any) -> str:
+        return "".join("..." if n is Ellipsis else string.ascii_letters[n] for n in subscripts)
+
+    try:
+        terms = ",".join(map(text, lists))
+        return (terms if result is None else f"{terms}->{text(result)}"), values
+    except (IndexError, TypeError):
+        raise trace_error(
+            "numpy.einsum", "the subscripts are a str, or lists of numbers below 52"
+        ) from None
+
+
 def _matmul(x1: Any, x2: Any) -> Any:
     x, y = operand(x1), operand(x2)
     if not x.ndim or not y.ndim:
         raise trace_error("numpy.matmul", "a scalar has no product of matrices; multiply it")
-    loop = loop_dtypes(np.matmul, (x, y))
-    x, y = cast(x, loop[0]), cast(y, loop[1])
+    dtype = loop_dtypes(np.matmul, (x, y))[-1]
+    x, y = cast(x, _computed(dtype)), cast(y, _computed(dtype))
     # A vector is a matrix with one row, or one column, which the result does not have.
     left = x if x.ndim > 1 else np.expand_dims(x, 0)
     right = y if y.ndim > 1 else np.expand_dims(y, 1)
     batched = left.ndim > 2 or right.ndim > 2
-    result = apply(_BATCH_MATMUL if batched else _MATMUL, left, right)
+    result: Any = cast(apply(_BATCH_MATMUL if batched else _MATMUL, left, right), dtype)
     gone = tuple(axis for axis, v in ((-2, x), (-1, y)) if v.ndim == 1)
     return np.squeeze(result, gone) if gone else result
 
 
 def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
     del optimize
+    values: Sequence[Any] = operands
     if not isinstance(subscripts, str):
-        raise trace_error("numpy.einsum", "the subscripts are a str")
+        subscripts, values = _lettered((subscripts, *operands))
     equation = subscripts.replace(" ", "")
     if "->" not in equation:
         letters = sorted(set(equation) - set(",."))
         once = [letter for letter in letters if equation.count(letter) == 1]
         equation += f"->{'...' if '...' in equation else ''}{''.join(once)}"
-    values = [operand(each) for each in operands]
+    values = [operand(each) for each in values]
     if equation.partition("->")[0].count(",") != len(values) - 1:
         raise trace_error("numpy.einsum", f"{equation!r} is not about {len(values)} tensors")
     try:
@@ -132,7 +161,7 @@ def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
     except ValueError as error:
         raise trace_error("numpy.einsum", str(error)) from None
     dtype = common_dtype(*values)
-    values = [cast(value, dtype) for value in values]
+    values = [cast(value, _computed(dtype)) for value in values]
     source, _, result = equation.partition("->")
     terms = source.split(",")
     _leave_out_ones(terms, values)
@@ -144,7 +173,8 @@ def _einsum(subscripts: Any, *operands: Any, optimize: object = False) -> Any:
         pair = f"{terms[0]},{terms[1]}->{kept}"
         values[:2] = [apply(_EINSUM, values[:2], equation=pair.encode())]
         terms[:2] = [kept]
-    return apply(_EINSUM, values, equation=f"{','.join(terms)}->{result}".encode())
+    total = apply(_EINSUM, values, equation=f"{','.join(terms)}->{result}".encode())
+    return cast(total, dtype)
 
 
 def _leave_out_ones(terms: list[str], values: list[Any]) -> None:
@@ -187,6 +217,14 @@ def _vdot(a: Any, b: Any) -> Any:
     return np.sum(np.conjugate(np.ravel(operand(a))) * np.ravel(operand(b)))
 
 
+def _vecdot(x1: Any, x2: Any, *, axis: Any = -1, keepdims: bool = False) -> Any:
+    dtype = loop_dtypes(np.vecdot, (x1, x2))[-1]
+    products = np.conjugate(cast(x1, dtype)) * cast(x2, dtype)
+    if dtype.kind == "b":
+        return np.any(products, axis, keepdims=keepdims)
+    return np.sum(products, axis, dtype=dtype, keepdims=keepdims)
+
+
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     a, b = operand(a), operand(b)
     if not np.iterable(axes):
@@ -219,3 +257,6 @@ FACES: dict[Callable[..., Any], Face] = {
     np.vdot: _vdot,
     np.tensordot: _tensordot,
 }
+
+if hasattr(np, "vecdot"):  # since numpy 2.0
+    FACES[np.vecdot] = _vecdot

@@ -1,6 +1,5 @@
-"""Ops of neural networks, on channels-last images where they are about images."""
+"""Ops of neural networks that are not about images."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -103,32 +102,17 @@ def relu(x: Any) -> Any:
 
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x))."""
-    return apply(_SIGMOID, _floating(x))
+    return apply(_SIGMOID, floating(x))
 
 
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)), computed without its overflow."""
-    return apply(_SOFTPLUS, _floating(x))
+    return apply(_SOFTPLUS, floating(x))
 
 
 def erf(x: Any) -> Any:
     """The error function."""
-    return apply(_ERF, _floating(x))
-
-
-def gelu(x: Any, *, approximate: bool = False) -> Any:
-    """X times the normal distribution at x; approximate: by tanh."""
-    x = _floating(x)
-
-    def number(value: float) -> Value:
-        return cast(value, x.dtype)
-
-    if approximate:
-        cubic = x + number(0.044715) * x * x * x
-        inner = np.tanh(number(math.sqrt(2 / math.pi)) * cubic)
-    else:
-        inner = erf(x * number(math.sqrt(0.5)))
-    return number(0.5) * x * (number(1.0) + inner)
+    return apply(_ERF, floating(x))
 
 
 def one_hot(
@@ -154,14 +138,14 @@ def one_hot(
 
 
 def _along_last(op: Op, x: Any, axis: int) -> Any:
-    x = _floating(x)
+    x = floating(x)
     place = normal_axis(axis, x.ndim, f"dsave.ops.{op.outputs[0].name}")
     if place == x.ndim - 1:
         return apply(op, x)
     return np.swapaxes(apply(op, np.swapaxes(x, place, -1)), place, -1)
 
 
-def _floating(x: Any) -> Any:
+def floating(x: Any) -> Any:
     """The value in the dtype that numpy's functions of floats give."""
     x = operand(x)
     return cast(x, loop_dtypes(np.exp, (x,))[0])

@@ -113,43 +113,87 @@ def _over(op: Op, x: Value, axis: Any, keepdims: bool) -> Any:
     return apply(op, x, ints(axes), keep_dims=bool(keepdims))
 
 
-def _accumulating(function: Callable[..., Any], op: Op) -> Face:
+def kept(a: Any, where: Any, nothing: Any) -> Any:
+    """A tensor with what changes nothing in place of the elements that do not count."""
+    return a if where is True else np.where(where, a, cast(nothing, a.dtype))
+
+
+def _accumulating(
+    function: Callable[..., Any], op: Op, combine: np.ufunc, nothing: int
+) -> Face:
     def face(
-        a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
     ) -> Any:
         del out
         a = operand(a)
         wanted = dtype_like(function, a.dtype) if dtype is None else dtype
-        return _over(op, cast(a, wanted), axis, keepdims)
+        result = _over(op, kept(cast(a, wanted), where, nothing), axis, keepdims)
+        return result if initial is None else combine(result, cast(initial, result.dtype))
 
     return face
 
 
 def _mean(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: None = None,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
 ) -> Any:
     del out
     a = operand(a)
     if dtype is None and _is_half(a.dtype):
         # Added up as numpy adds up float16; TensorFlow would do it in the dtype itself.
-        return cast(_over(_MEAN, cast(a, np.float32), axis, keepdims), a.dtype)
-    wanted = dtype_like(np.mean, a.dtype) if dtype is None else dtype
-    return _over(_MEAN, cast(a, wanted), axis, keepdims)
+        return cast(_mean(a, axis, np.float32, None, keepdims, where=where), a.dtype)
+    x = cast(a, dtype_like(np.mean, a.dtype) if dtype is None else dtype)
+    if where is True:
+        return _over(_MEAN, x, axis, keepdims)
+    total = _over(_SUM, kept(x, where, 0), axis, keepdims)
+    return total / _count(x, axis, keepdims, where)
 
 
-def _choosing(op: Op, boolean: Op) -> Face:
-    def face(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+def _count(x: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+    """How many elements of x count in a reduction, in its dtype."""
+    return _over(_SUM, kept(np.ones_like(x), where, 0), axis, keepdims)
+
+
+def _choosing(op: Op, boolean: Op, combine: np.ufunc) -> Face:
+    def face(
+        a: Any,
+        axis: Any = None,
+        out: None = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
         del out
         a = operand(a)
-        return _over(boolean if a.dtype == bool else op, a, axis, keepdims)
+        if where is not True:
+            if initial is None:
+                raise trace_error(
+                    f"numpy.{op.name.lower()}", "where= may leave nothing; initial= is wanted"
+                )
+            a = kept(a, where, initial)
+        result = _over(boolean if a.dtype == bool else op, a, axis, keepdims)
+        return result if initial is None else combine(result, cast(initial, result.dtype))
 
     return face
 
 
-def _logical(op: Op) -> Face:
-    def face(a: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+def _logical(op: Op, nothing: bool) -> Face:
+    def face(
+        a: Any, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = True
+    ) -> Any:
         del out
-        return _over(op, cast(a, bool), axis, keepdims)
+        return _over(op, kept(cast(a, bool), where, nothing), axis, keepdims)
 
     return face
 
@@ -190,39 +234,34 @@ def _var(
     axis: Any = None,
     dtype: Any = None,
     out: None = None,
-    ddof: int = 0,
+    ddof: Any = 0,
     keepdims: bool = False,
+    *,
+    where: Any = True,
+    mean: Any = None,
+    correction: Any = None,
 ) -> Any:
     del out
     a = operand(a)
+    less = ddof if correction is None else correction
     if dtype is None and _is_half(a.dtype):
-        return cast(_var(a, axis, np.float32, None, ddof, keepdims), a.dtype)
+        wide = _var(a, axis, np.float32, None, less, keepdims, where=where, mean=mean)
+        return cast(wide, a.dtype)
     x = cast(a, dtype_like(np.mean, a.dtype) if dtype is None else dtype)
-    squares = np.square(np.abs(x - np.mean(x, axis=axis, keepdims=True)))
-    if not ddof:
+    mean = np.mean(x, axis=axis, keepdims=True, where=where) if mean is None else mean
+    squares = np.square(np.abs(x - mean))
+    if where is True and not less:
         return np.mean(squares, axis=axis, keepdims=keepdims)
-    count = element_count(a, normal_axes(axis, a.ndim, "numpy.var"))
-    freedom = cast(np.maximum(count - ddof, 0), squares.dtype)
-    return np.sum(squares, axis=axis, keepdims=keepdims) / freedom
+    if where is True:
+        count = element_count(a, normal_axes(axis, a.ndim, "numpy.var"))
+    else:
+        count = _count(squares, axis, keepdims, where)
+    freedom = cast(np.maximum(count - less, 0), squares.dtype)
+    return np.sum(squares, axis=axis, keepdims=keepdims, where=where) / freedom
 
 
-def _std(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: None = None,
-    ddof: int = 0,
-    keepdims: bool = False,
-) -> Any:
-    return np.sqrt(_var(a, axis, dtype, out, ddof, keepdims))
-
-
-def _norm(x: Any, ord: None = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002 - numpy's name
-    if ord is not None:
-        raise trace_error("numpy.linalg.norm", f"ord is None, got {ord!r}")
-    x = operand(x)
-    x = x if x.dtype.kind in "fcV" else cast(x, np.float64)
-    return np.sqrt(np.sum(np.square(np.abs(x)), axis=axis, keepdims=keepdims))
+def _std(a: Any, *args: Any, **kwargs: Any) -> Any:
+    return np.sqrt(_var(a, *args, **kwargs))
 
 
 def _count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
@@ -235,19 +274,18 @@ OPS: tuple[Op, ...] = (
 )
 
 FACES: dict[Callable[..., Any], Face] = {
-    np.sum: _accumulating(np.sum, _SUM),
+    np.sum: _accumulating(np.sum, _SUM, np.add, 0),
     np.mean: _mean,
-    np.prod: _accumulating(np.prod, _PROD),
-    np.max: _choosing(_MAX, _ANY),
-    np.min: _choosing(_MIN, _ALL),
-    np.all: _logical(_ALL),
-    np.any: _logical(_ANY),
+    np.prod: _accumulating(np.prod, _PROD, np.multiply, 1),
+    np.max: _choosing(_MAX, _ANY, np.maximum),
+    np.min: _choosing(_MIN, _ALL, np.minimum),
+    np.all: _logical(_ALL, nothing=True),
+    np.any: _logical(_ANY, nothing=False),
     np.argmax: _finding(_ARGMAX),
     np.argmin: _finding(_ARGMIN),
     np.cumsum: _cumulating(np.cumsum, _CUMSUM),
     np.cumprod: _cumulating(np.cumprod, _CUMPROD),
     np.var: _var,
     np.std: _std,
-    np.linalg.norm: _norm,
     np.count_nonzero: _count_nonzero,
 }

@@ -12,7 +12,7 @@ from dsave.functions.op import AnyAttrs, Op, op, plain
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.extents import extents, shape_operand
-from dsave.functions.table.rules import broadcast, ints, known, normal_axes, normal_axis
+from dsave.functions.table.rules import ints, known, normal_axes, normal_axis
 from dsave.functions.tensor import Face, Known, Tensor
 from dsave.functions.tracer import Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
@@ -86,12 +86,12 @@ def _concatenated(_: AnyAttrs, *inputs: Value) -> Shape:
     others = [(*v.shape[:place], 1, *v.shape[place + 1 :]) for v in values]
     along = [value.shape[place] for value in values]
     total = None if None in along else sum(n for n in along if n is not None)
-    merged = list(_equal("numpy.concatenate", others))
+    merged = list(equal("numpy.concatenate", others))
     merged[place] = total
     return tuple(merged)
 
 
-def _equal(function: str, shapes: Sequence[Shape]) -> Shape:
+def equal(function: str, shapes: Sequence[Shape]) -> Shape:
     """The shape of tensors that have one shape, as far as each is known."""
     merged = []
     for many in zip(*shapes, strict=True):
@@ -114,7 +114,7 @@ def _stacked(attrs: AnyAttrs, *values: Value) -> Shape:
     axis = normal_axis(attrs["axis"], values[0].ndim + 1, "numpy.stack")
     if len({value.ndim for value in values}) > 1:
         raise trace_error("numpy.stack", "the tensors differ in their number of axes")
-    shape = _equal("numpy.stack", [value.shape for value in values])
+    shape = equal("numpy.stack", [value.shape for value in values])
     return (*shape[:axis], len(values), *shape[axis:])
 
 
@@ -123,12 +123,6 @@ _PACK = op(
     shape=_stacked,
     kernel=lambda attrs, *values: np.stack(values, attrs["axis"]),
     axis=0,
-)
-_BROADCAST_TO = op(
-    "BroadcastTo(input: T, shape: Tidx) -> output: T",
-    shape=lambda _, x, shape: broadcast(x.shape, tuple(extents(shape))),
-    kernel=plain(np.broadcast_to),
-    Tidx=_INT32,
 )
 
 
@@ -203,7 +197,9 @@ def _concatenate(arrays: Any, axis: Any = 0, out: None = None) -> Any:
     values = _common([operand(each) for each in arrays])
     if axis is None:
         values, axis = [np.ravel(value) for value in values], 0
-    return apply(_CONCAT, values, ints(axis))
+    place = normal_axis(axis, values[0].ndim, "numpy.concatenate")
+    # TensorFlow's op takes two tensors at least.
+    return apply(_CONCAT, values, ints(place)) if len(values) > 1 else values[0]
 
 
 def _stack(arrays: Any, axis: Any = 0, out: None = None) -> Any:
@@ -215,10 +211,6 @@ def _stack(arrays: Any, axis: Any = 0, out: None = None) -> Any:
 def _common(values: list[Value]) -> list[Any]:
     dtype = common_dtype(*values)
     return [cast(value, dtype) for value in values]
-
-
-def _broadcast_to(array: Any, shape: Any) -> Any:
-    return apply(_BROADCAST_TO, operand(array), shape_operand(shape))
 
 
 def shape(x: Any) -> Value:
@@ -255,7 +247,6 @@ OPS: tuple[Op, ...] = (
     _SQUEEZE,
     _CONCAT,
     _PACK,
-    _BROADCAST_TO,
 )
 
 FACES: dict[Callable[..., Any], Face] = {
@@ -267,7 +258,6 @@ FACES: dict[Callable[..., Any], Face] = {
     np.squeeze: _squeeze,
     np.concatenate: _concatenate,
     np.stack: _stack,
-    np.broadcast_to: _broadcast_to,
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
     np.size: lambda a: a.size,

@@ -11,36 +11,12 @@ import numpy as np
 
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
-from dsave.functions.table.extents import extents
-from dsave.functions.table.rules import FLOATS, REALS
-from dsave.functions.table.windows import (
-    NHWC,
-    check_format,
-    slid,
-    spans,
-    transposed,
-    transposed_shape,
-    windows_of,
-)
-from dsave.functions.tensor import Face, Known
+from dsave.functions.table.windows import NHWC, check_format
+from dsave.functions.tensor import Face
 from dsave.functions.tracer import Value
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")
-_RESIZED = REALS - dtypes("uint32 uint64")
-
-
-def _depthwise_shape(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
-    *sizes, channels, times = filters.shape
-    depth = None if None in {channels, times} else channels * times
-    return (x.shape[0], *slid(attrs, x, spans(attrs, sizes)), depth)
-
-
-def _depthwise(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
-    wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
-    seen = windows_of(attrs, x.astype(wide), filters.shape[:2], 0, attrs["dilations"][1:3])
-    result: Array = np.einsum("bhwcij,ijcm->bhwcm", seen, filters.astype(wide), optimize=True)
-    return result.reshape(*result.shape[:3], -1)
 
 
 def _normalized_shapes(attrs: AnyAttrs, x: Value, scale: Value, *_others: Value) -> list[Shape]:
@@ -64,46 +40,6 @@ def _normalized(
             kept = [old + (new - old) * factor for old, new in zip(kept, fresh, strict=True)]
     y = (wide - mean) / np.sqrt(variance + np.float32(attrs["epsilon"])) * scale + offset
     return [y, *kept, mean, variance, np.zeros(0, np.float32)]
-
-
-def _resized_shape(_: AnyAttrs, images: Value, size: Known | Array) -> Shape:
-    return (images.shape[0], *extents(size), images.shape[3])
-
-
-def _sources(attrs: AnyAttrs, count: int, wanted: int, shift: float) -> Array:
-    """Where each of the elements that are wanted along an axis lies among those there are.
-
-    Half pixels are taken off again by `shift`.
-    """
-    places = np.arange(wanted, dtype=np.float32)
-    if attrs["align_corners"] and wanted > 1:
-        return places * (np.float32(count - 1) / np.float32(wanted - 1))
-    scale = np.float32(count) / np.float32(wanted)
-    if attrs["half_pixel_centers"]:
-        return (places + np.float32(0.5)) * scale - np.float32(shift)
-    return places * scale
-
-
-def _bilinear(attrs: AnyAttrs, images: Array, size: Array) -> Array:
-    x = images.astype(np.float32)
-    for axis, wanted in ((2, int(size[1])), (1, int(size[0]))):
-        places = _sources(attrs, x.shape[axis], wanted, 0.5)
-        low = np.floor(places)
-        after = (places - low).reshape(-1, *[1] * (3 - axis))
-        first = x.take(np.maximum(low, 0).astype(np.int64), axis)
-        ends = np.minimum(np.ceil(places).astype(np.int64), x.shape[axis] - 1)
-        x = first + (x.take(ends, axis) - first) * after
-    return x
-
-
-def _nearest(attrs: AnyAttrs, images: Array, size: Array) -> Array:
-    for axis, wanted in zip((1, 2), size.tolist(), strict=True):
-        places = _sources(attrs, images.shape[axis], wanted, 0.0)
-        if attrs["align_corners"]:
-            places += np.float32(0.5)  # numpy rounds halves to even
-        ends = np.minimum(np.floor(places).astype(np.int64), images.shape[axis] - 1)
-        images = images.take(ends, axis)
-    return images
 
 
 def _blocks(attrs: AnyAttrs, x: Value) -> Shape:
@@ -188,26 +124,7 @@ def _from_batch(_: AnyAttrs, x: Array, blocks: Array, crops: Array) -> Array:
     return result
 
 
-_STEPS: dict[str, Any] = {"explicit_paddings": [], "data_format": NHWC}
-
 OPS: tuple[Op, ...] = (
-    op(
-        "DepthwiseConv2dNative(input: T, filter: T) -> output: T",
-        shape=_depthwise_shape,
-        kernel=_depthwise,
-        types=FLOATS,
-        dilations=[1, 1, 1, 1],
-        **_STEPS,
-    ),
-    op(
-        "Conv2DBackpropInput(input_sizes: int32, filter: T, out_backprop: T) -> output: T",
-        shape=transposed_shape,
-        kernel=transposed,
-        types=FLOATS,
-        dilations=[1, 1, 1, 1],
-        use_cudnn_on_gpu=True,
-        **_STEPS,
-    ),
     op(
         "FusedBatchNormV3(x: T, scale: U, offset: U, mean: U, variance: U) -> y: T, "
         "batch_mean: U, batch_variance: U, reserve_space_1: U, reserve_space_2: U, "
@@ -219,22 +136,6 @@ OPS: tuple[Op, ...] = (
         exponential_avg_factor=1.0,
         data_format=NHWC,
         is_training=True,
-    ),
-    op(
-        "ResizeBilinear(images: T, size: int32) -> resized_images: float32",
-        shape=_resized_shape,
-        kernel=_bilinear,
-        types=_RESIZED,
-        align_corners=False,
-        half_pixel_centers=False,
-    ),
-    op(
-        "ResizeNearestNeighbor(images: T, size: int32) -> resized_images: T",
-        shape=_resized_shape,
-        kernel=_nearest,
-        types=_RESIZED,
-        align_corners=False,
-        half_pixel_centers=False,
     ),
     op(
         "SpaceToDepth(input: T) -> output: T",
