@@ -3,7 +3,7 @@
 - signatures in Python, in sessions, on the command line and in C++, whatever the order of names
 - each kind of variable, its components and their sum, under every policy: what is expanded is
   worth what it was worth, integers too, and stays so when TensorFlow saves it again
-- a transformer's encoder block and a small convolutional network, to 1e-5
+- embeddings with a transformer's encoder block, and a small convolutional network, to 1e-5
 - functions are called with positions, names, defaults, literals and structures, as in Python
 - defaults that are arrays are tensors, in all that reads functions
 - one that was never traced is loaded, and says so when it is called
@@ -253,10 +253,12 @@ def test_a_checkpoint_of_an_expanded_model_restores_by_the_variables_own_key(
 
 
 class Encoder(Module):
-    """A transformer's encoder block, with a mask."""
+    """Embeddings of words and their places, and a transformer's encoder block, with a mask."""
 
     def __init__(self, make, heads=2, width=8):
-        self.heads, self.width = heads, width
+        self.heads = heads
+        self.words = make.sharded("words", (50, width), devices=CPU)
+        self.places = make.plain("places", (16, width))
         for name in ("query", "key", "value", "output"):
             setattr(self, name, make.mirrored(name, (width, width), devices=CPU))
         self.up, self.up_bias = make.plain("up", (width, 16)), make.plain("up_bias", (16,))
@@ -265,31 +267,29 @@ class Encoder(Module):
 
     @dsave.function(
         input_signature=[
-            TensorSpec([None, None, 8], name="tokens"),
+            TensorSpec([None, None], "int32", name="ids"),
             TensorSpec([None, None], "bool", name="mask"),
         ]
     )
-    def encode(self, tokens, mask):
-        """Mix tokens with those that the mask leaves in."""
-        batch, length, _ = dsave.ops.shape(tokens)
+    def encode(self, ids, mask):
+        """Mix words with those that the mask leaves in."""
+        tokens = self.words[ids] + self.places[: ids.shape[1]]
+        batch, length, width = tokens.shape
 
         def heads(x):
-            split = np.reshape(
-                x, np.stack([batch, length, self.heads, self.width // self.heads])
-            )
-            return np.transpose(split, (0, 2, 1, 3))
+            split = x.reshape(batch, length, self.heads, width // self.heads)
+            return split.transpose(0, 2, 1, 3)
 
         query, keys, values = (
-            heads(np.matmul(tokens, w)) for w in (self.query, self.key, self.value)
+            heads(tokens @ weights) for weights in (self.query, self.key, self.value)
         )
-        scores = np.matmul(query, np.swapaxes(keys, -1, -2)) / np.float32(2)
-        scores = np.where(mask[:, None, None, :], scores, np.float32(-1e9))
-        mixed = np.transpose(np.matmul(dsave.ops.softmax(scores), values), (0, 2, 1, 3))
-        mixed = np.reshape(mixed, np.stack([batch, length, self.width]))
-        x = self.normal(tokens + np.matmul(mixed, self.output))
-        wide = dsave.ops.gelu(np.matmul(x, self.up) + self.up_bias)
+        scores = query @ keys.mT * (width // self.heads) ** -0.5
+        scores = np.where(mask[:, None, None, :], scores, -1e9)
+        mixed = (dsave.ops.softmax(scores) @ values).transpose(0, 2, 1, 3)
+        x = self.normal(tokens + mixed.reshape(batch, length, width) @ self.output)
+        wide = dsave.ops.gelu(x @ self.up + self.up_bias)
         return {
-            "encoded": self.normal(x + np.matmul(wide, self.down)),
+            "encoded": self.normal(x + wide @ self.down),
             "pooled": x.mean(axis=1),
         }
 
@@ -346,7 +346,7 @@ def test_a_transformer_block_computes_what_numpy_computed(readers, export, make,
     graph = make.tree(model)
     values = filled(graph, rng)
     inputs = {
-        "tokens": rng.normal(size=(3, 5, 8)).astype("float32"),
+        "ids": rng.integers(0, 50, (3, 5)).astype("int32"),
         "mask": rng.integers(0, 2, (3, 5)).astype(bool) | (np.arange(5) == 0),
     }
     expected = computed(model.encode, graph, values, inputs)
