@@ -428,8 +428,9 @@ def test_a_method_takes_what_follows_self(tf, export, make):
     graph = make.tree(model)
     values = filled(graph, np.random.default_rng(0))
     loaded = tf.saved_model.load(export(graph, NONE, values))
-    assert loaded.encode.function_spec.fullargspec.args == ["tokens", "mask"]
-    assert loaded.encode(tf.zeros([1, 2, 8]), tf.ones([1, 2], bool))["pooled"].shape == (1, 8)
+    assert loaded.encode.function_spec.fullargspec.args == ["ids", "mask"]
+    result = loaded.encode(tf.zeros([1, 2], tf.int32), tf.ones([1, 2], bool))
+    assert result["pooled"].shape == (1, 8)
 
 
 def test_shapes_of_results_are_known_before_anything_runs(tf, export, make):
