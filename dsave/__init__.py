@@ -20,7 +20,8 @@ from dsave.errors import (
     TraceError,
 )
 from dsave.functions import ops
-from dsave.functions.function import ConcreteFunction, Function, function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function, function
 from dsave.functions.graph import TensorSpec
 from dsave.functions.jax_function import jax_function
 from dsave.load import load, open  # noqa: A004 - `dsave.open` reads as what it does

@@ -14,7 +14,8 @@ from dsave.errors import ModelError, OptionTypeError
 from dsave.format import naming
 from dsave.format.bundle import Entry, ShardWriter, build_index
 from dsave.format.strings import EncodedStrings, encode_strings
-from dsave.functions.function import ConcreteFunction, Function, functions_of
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function, functions_of
 from dsave.functions.stack import user_stack
 from dsave.model.device import cpu0, resolve_io_host
 from dsave.model.dtype import STRING

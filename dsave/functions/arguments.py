@@ -10,9 +10,9 @@ from dsave.errors import OptionTypeError
 from dsave.functions.graph import TensorSpec
 from dsave.functions.names import Names
 from dsave.functions.number import Number
+from dsave.functions.operands import Value, described, known_shape, operand
 from dsave.functions.structure import flatten, mapped, paths, rebuilt
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import Value, described, known_shape, operand
 from dsave.model.readable import value_of
 
 Args = tuple[object, ...]

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from dsave.errors import ModelError, OptionTypeError
+from dsave.functions.apply import apply, bound
 from dsave.functions.graph import Attr, TensorSpec
 from dsave.functions.op import Op
+from dsave.functions.operands import Value, operand
 from dsave.functions.table import OPS
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import Value, apply, bound, current_trace, operand
+from dsave.functions.tracer import current_trace
 from dsave.model.dtype import DType, dtype_of
 
 

@@ -16,10 +16,11 @@ from dsave.errors import DtypeError, OptionError, OptionTypeError
 from dsave.functions.call import call
 from dsave.functions.function import Function
 from dsave.functions.graph import TensorSpec
+from dsave.functions.operands import spec_dtype
 from dsave.functions.stack import trace_error
 from dsave.functions.structure import flatten
 from dsave.functions.tensor import Tensor
-from dsave.functions.tracer import current_trace, spec_dtype
+from dsave.functions.tracer import current_trace
 from dsave.model.dtype import DType, dtype_of
 from dsave.model.readable import value_of
 from dsave.model.variable import Variable

@@ -3,6 +3,7 @@
 from typing import Any
 
 from dsave.functions.call import call
+from dsave.functions.operands import operand
 from dsave.functions.table.casts import cast
 from dsave.functions.table.convolution import (
     conv1d,
@@ -39,7 +40,6 @@ from dsave.functions.table.pooling import (
 )
 from dsave.functions.table.resizing import resize
 from dsave.functions.table.sorting import top_k
-from dsave.functions.tracer import operand
 from dsave.model.readable import value_of
 
 __all__ = [

@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 from dsave.errors import ModelError
 from dsave.functions import xla_call_module
 from dsave.functions.graph import CONST, PLACEHOLDER, READ, Array, Capture, FunctionGraph
+from dsave.functions.operands import Value
 from dsave.functions.table import OPS
-from dsave.functions.tracer import Trace, Value
+from dsave.functions.tracer import Trace
 
 
 def run_graph(

@@ -8,7 +8,6 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Never
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dsave.errors import DsaveError
-from dsave.functions.graph import Output, Shape, TensorSpec
+from dsave.functions.graph import Output, TensorSpec
 from dsave.functions.stack import trace_error
 from dsave.model.readable import values_in
 
@@ -266,31 +265,6 @@ class Tensor(NDArrayOperatorsMixin):
                 "can be computed with, and numpy's functions take all elements at once",
             )
         return extent
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A tensor as shape rules see it: what is known of it. An extent of None is unknown."""
-
-    tensor: Tensor
-
-    @property
-    def shape(self) -> Shape:
-        """The extents."""
-        return self.tensor.spec.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.tensor.spec.shape)
-
-    @property
-    def dtype(self) -> "np.dtype[Any]":
-        """The numpy dtype."""
-        return self.tensor.dtype
-
-    def __int__(self) -> Never:
-        raise trace_error("a shape", f"it depends on a tensor, {self.tensor.spec}")
 
 
 def _bound(

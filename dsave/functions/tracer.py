@@ -1,4 +1,4 @@
-"""Record ops: the graph in the making, and `apply`, by which all ops are recorded or run."""
+"""The graph of a function in the making."""
 
 import re
 import sys
@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import numpy as np
-
 from dsave.errors import TraceError
 from dsave.functions.constants import Constants
 from dsave.functions.graph import (
@@ -16,27 +14,22 @@ from dsave.functions.graph import (
     PLACEHOLDER,
     READ,
     Array,
-    Attr,
     Attrs,
     Capture,
     FunctionGraph,
     Node,
     Output,
-    Shape,
     TensorSpec,
 )
 from dsave.functions.names import Names
-from dsave.functions.number import Extent, Number
-from dsave.functions.op import Arg, Op
+from dsave.functions.number import Extent
+from dsave.functions.operands import Value, described, operand
 from dsave.functions.stack import trace_error, user_stack
 from dsave.functions.structure import mapped
-from dsave.functions.tensor import Face, Known, Tensor
-from dsave.model.dtype import DType, dtype_of
-from dsave.model.readable import reading, value_of
+from dsave.functions.tensor import Face, Tensor
+from dsave.model.dtype import DType
+from dsave.model.readable import reading
 from dsave.model.variable import Variable
-
-Value = Tensor | Array
-"""A tensor whose elements are not known, or are."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
@@ -202,133 +195,3 @@ class Trace:
         attrs: Attrs = {"dtype": dtype, "value": array}
         (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
         return tensor.output
-
-
-def operand(value: Any) -> Value:
-    """The value of a variable, a tensor as it is, anything else as an array.
-
-    Raises:
-        TraceError: it is no tensor.
-    """
-    value = value_of(value)
-    if isinstance(value, Number):
-        # No longer weak: as numpy makes arrays of Python numbers.
-        return Tensor(value.tracer, value.output, value.spec)
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, list | tuple) and _has_tensors(value):
-        return np.stack([operand(item) for item in value])
-    array = np.asarray(value)
-    if array.dtype.kind == "U":
-        array = np.char.encode(array, "utf-8")
-    if array.dtype.kind == "S":
-        return array.astype(object)
-    if array.dtype.kind == "O":
-        return _text(array)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _has_tensors(items: Sequence[Any]) -> bool:
-    """Whether there is a tensor among these, or in one of them."""
-    return any(
-        _has_tensors(item)
-        if isinstance(item, list | tuple)
-        else isinstance(value_of(item), Tensor)
-        for item in items
-    )
-
-
-def _text(array: Array) -> Array:
-    """An array of objects as one of bytes."""
-    for item in array.flat:
-        if item is None:
-            raise trace_error(
-                "an operand",
-                "None is no tensor",
-            )
-        if not isinstance(item, str | bytes):
-            raise trace_error("an operand", f"a {type(item).__name__} is no tensor")
-    made = [item.encode() if isinstance(item, str) else item for item in array.flat]
-    return np.array(made, object).reshape(array.shape)
-
-
-def known_shape(value: Value) -> Shape:
-    """The extents of a tensor or an array; None is unknown."""
-    return value.spec.shape if isinstance(value, Tensor) else value.shape
-
-
-def described(value: Value) -> TensorSpec:
-    """Shape and dtype of a tensor or an array."""
-    return TensorSpec(known_shape(value), spec_dtype(value))
-
-
-def spec_dtype(value: Value) -> DType:
-    """The dtype of a tensor or an array."""
-    return value.spec.dtype if isinstance(value, Tensor) else dtype_of(value.dtype)
-
-
-def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
-    """Record an op on tensors, or run it on arrays.
-
-    One input for each argument of the op: a list where the op takes several tensors. One
-    value is returned, or a list of them where the op gives several.
-
-    Raises:
-        TraceError: the dtypes or the shapes do not fit the op.
-    """
-    flat, types = bound(op, inputs)
-    attrs = {**op.defaults, **types, **given}
-    traces = [value.tracer for value in flat if isinstance(value, Tensor)]
-    outputs: Sequence[Value]
-    if traces:
-        known = (Known(value) if isinstance(value, Tensor) else value for value in flat)
-        shapes = op.shape(attrs, *known)
-        specs = [
-            TensorSpec(shape, dtype)
-            for shape, dtype in zip(
-                shapes if isinstance(shapes, list) else [shapes],
-                op.output_dtypes(attrs),
-                strict=True,
-            )
-        ]
-        kept = {
-            key: attr
-            for key, attr in attrs.items()
-            if key not in op.defaults or attr != op.defaults[key]
-        }
-        outputs = traces[0].add(op.name, flat, kept, specs, op.output_args(attrs))
-    else:
-        outputs = op.run(attrs, flat)  # type: ignore[arg-type]
-    return list(outputs) if op.gives_several else outputs[0]
-
-
-def bound(
-    op: Op, inputs: Sequence[Value | Sequence[Value]]
-) -> tuple[list[Value], dict[str, Attr]]:
-    """The flat inputs, and the attributes that they imply.
-
-    Raises:
-        TraceError: the dtypes do not fit the op.
-    """
-    flat: list[Value] = []
-    attrs: dict[str, Attr] = {}
-    for arg, given in zip(op.inputs, inputs, strict=True):
-        values = list(given) if arg.count else [given]
-        if arg.count:
-            attrs[arg.count] = len(values)
-        for value in values:
-            assert isinstance(value, Tensor | np.ndarray)
-            _check_dtype(op, arg, spec_dtype(value), attrs)
-            flat.append(value)
-    return flat, attrs
-
-
-def _check_dtype(op: Op, arg: Arg, dtype: DType, attrs: dict[str, Attr]) -> None:
-    wanted: object = arg.dtype
-    if isinstance(arg.dtype, str):
-        if arg.dtype == op.type_attr and op.types is not None and dtype not in op.types:
-            names = ", ".join(sorted(map(str, op.types)))
-            raise trace_error(op.name, f"TensorFlow computes it for {names}, not for {dtype}")
-        wanted = attrs.setdefault(arg.dtype, dtype)
-    if dtype is not wanted:  # each is one object
-        raise trace_error(op.name, f"{arg.name} is {dtype} where {wanted!s} is wanted")

@@ -16,8 +16,9 @@ from dsave.errors import CorruptionError, DsaveError, ModelError
 from dsave.functions import xla_call_module
 from dsave.functions.call import call as call_op
 from dsave.functions.graph import CONST, READ, Attr, TensorSpec
+from dsave.functions.operands import Value, operand
 from dsave.functions.table import OPS
-from dsave.functions.tracer import Value, current_trace, operand
+from dsave.functions.tracer import current_trace
 from dsave.model.variable import Variable
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
 from dsave.savedmodel.composed import COMPOSED

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function
 from dsave.functions.graph import FunctionGraph, TensorSpec
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary
 from dsave.proto.object_graph_pb2 import SavedConcreteFunction

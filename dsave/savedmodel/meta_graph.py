@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dsave.errors import ModelError, OptionError, OptionTypeError
-from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function
 from dsave.functions.names import Names
 from dsave.model.asset import Asset
 from dsave.model.trackable import ObjectGraph

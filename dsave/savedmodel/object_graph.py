@@ -11,7 +11,8 @@ tensorflow/python/trackable/data_structures.py.
 
 from collections.abc import Mapping, Sequence
 
-from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function
 from dsave.model.trackable import Module, Node, ObjectGraph
 from dsave.model.variable import Variable
 from dsave.options import VariablePolicy

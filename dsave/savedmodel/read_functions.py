@@ -21,7 +21,8 @@ from dsave.errors import (
     OptionError,
     OptionTypeError,
 )
-from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function
 from dsave.functions.graph import Array, TensorSpec
 from dsave.functions.structure import flatten
 from dsave.model.asset import Asset

@@ -14,18 +14,16 @@ from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
-from dsave.errors import CorruptionError, DeviceError, ModelError
+from dsave.errors import CorruptionError, ModelError
 from dsave.format.bundle import Entry
 from dsave.format.naming import OBJECT_GRAPH_KEY
-from dsave.model.device import DeviceSpec
-from dsave.model.variable import Aggregation, Synchronization
 from dsave.proto.object_graph_pb2 import (
     SavedObject,
     SavedObjectGraph,
-    SavedVariable,
     TrackableObjectGraph,
 )
 from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
+from dsave.savedmodel.read_variable import read_variable
 from dsave.savedmodel.tree import Kind, StoredVariable, Tree, TreeNode
 
 _VALUE = "VARIABLE_VALUE"
@@ -229,51 +227,27 @@ class _Walk:
 
     def _variable(self, number: int) -> StoredVariable | None:
         path = self._path(number)
-        proto = self._saved.nodes[number].variable
         found = self._value_key(number)
         if found is None:
-            self._refuse(path, "the checkpoint's object graph has no value of it")
+            problem = "the checkpoint's object graph has no value of it"
+            self.problems.append(CorruptionError(self._file, path, problem))
             return None
         key, full_name = found
         if key not in self._entries:
             self._missing.append(path)
             return None
-        entry = self._entries[key][0]
-        if self._saved.nodes[number].HasField("variable") and not _fits(proto, entry):
-            self._refuse(
-                path,
-                f"it is a variable of dtype number {proto.dtype} and shape "
-                f"{_sizes(proto)}, in the checkpoint it is {entry.dtype} {entry.shape}",
-            )
-            return None
         try:
-            for device in (
-                proto.device,
-                *(part.device for part in proto.experimental_distributed_variable_components),
-            ):
-                DeviceSpec.from_string(device)
-            synchronization = Synchronization(proto.synchronization)
-            aggregation = Aggregation(proto.aggregation)
-        except (DeviceError, ValueError) as error:
-            self._refuse(path, str(error))
+            return read_variable(
+                self._saved.nodes[number],
+                self._entries[key][0],
+                file=self._file,
+                path=path,
+                key=key,
+                full_name=full_name,
+            )
+        except CorruptionError as error:
+            self.problems.append(error)
             return None
-        components = proto.experimental_distributed_variable_components
-        return StoredVariable(
-            key,
-            path,
-            full_name or proto.name or path,
-            entry.dtype,
-            entry.shape,
-            # What no graph can have has no description; variables are made trainable.
-            proto.trainable or not self._saved.nodes[number].HasField("variable"),
-            synchronization,
-            aggregation,
-            proto.device,
-            tuple(part.device for part in components),
-        )
-
-    def _refuse(self, path: str, problem: str) -> None:
-        self.problems.append(CorruptionError(self._file, path, problem))
 
     def _add_slots(self, nodes: list[TreeNode], number: int) -> None:
         """Give an optimizer its dict of dicts, if it keeps variables for others."""
@@ -306,20 +280,6 @@ class _Walk:
             if slot.original_variable_node_id == about and slot.slot_name == name:
                 return self._checked(slot.slot_variable_node_id, self._tracked, name)
         return None
-
-
-def _sizes(variable: SavedVariable) -> tuple[int, ...]:
-    return tuple(dim.size for dim in variable.shape.dim)
-
-
-def _fits(variable: SavedVariable, entry: Entry) -> bool:
-    """Whether the entry can be the value of the variable."""
-    sizes = _sizes(variable)
-    fits = variable.shape.unknown_rank or (
-        len(sizes) == len(entry.shape)
-        and all(a in {-1, b} for a, b in zip(sizes, entry.shape, strict=True))
-    )
-    return fits and variable.dtype == entry.dtype.number
 
 
 def _kind(saved: SavedObject) -> Kind:

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsave.errors import ModelError, OptionError, OptionTypeError
-from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function
 from dsave.functions.graph import TensorSpec
 from dsave.functions.names import Names
 from dsave.model.trackable import ObjectGraph

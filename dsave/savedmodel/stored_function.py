@@ -11,7 +11,8 @@ from typing import Any
 
 from dsave.errors import ModelError, OptionTypeError, TraceError
 from dsave.functions.arguments import fitted, fitting_value, named
-from dsave.functions.function import ConcreteFunction, Function
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function
 from dsave.functions.graph import FunctionGraph, TensorSpec
 from dsave.functions.structure import flatten, mapped
 from dsave.model.asset import Asset

@@ -13,7 +13,7 @@ import numpy as np
 from dsave.errors import ModelError
 from dsave.functions.function import Function
 from dsave.functions.graph import TensorSpec
-from dsave.functions.tracer import operand
+from dsave.functions.operands import operand
 from dsave.model.dtype import dtype_of
 from dsave.proto.object_graph_pb2 import FunctionSpec, StructuredValue
 from dsave.savedmodel.nodes import set_shape, set_tensor

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.tracer import Value
+from dsave.functions.operands import Value
 from dsave.model.dtype import dtype_of
 
 AnyAttrs = Mapping[str, Any]

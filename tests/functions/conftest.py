@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import dsave
-from dsave.functions.function import ConcreteFunction, Function, functions_of
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function, functions_of
 from dsave.functions.structure import flatten
 from dsave.model.trackable import Module, trace
 from dsave.options import SaveOptions

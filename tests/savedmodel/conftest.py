@@ -12,7 +12,8 @@ from dsave.format.bundle import ShardWriter, build_index
 from dsave.format.crc32c import crc32c
 from dsave.format.naming import DEBUG_INFO_FILE, OBJECT_GRAPH_KEY, data_file
 from dsave.format.strings import encode_strings
-from dsave.functions.function import ConcreteFunction, Function, functions_of
+from dsave.functions.concrete_function import ConcreteFunction
+from dsave.functions.function import Function, functions_of
 from dsave.model.dtype import STRING, dtype_of
 from dsave.model.slices import Box, partition
 from dsave.model.trackable import Module, trace

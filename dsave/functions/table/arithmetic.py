@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array
 from dsave.functions.op import Op, dtypes, op, plain
+from dsave.functions.operands import operand
 from dsave.functions.table.casts import cast, loop_dtypes
 from dsave.functions.table.rules import INTEGERS, NUMBERS, REALS, broadcast_inputs
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import apply, operand
 
 
 def binary(

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, op, plain
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.table.extents import extents, shape_operand
 from dsave.functions.table.rules import broadcast, ints
 from dsave.functions.table.shapes import extents_of, shape
-from dsave.functions.tensor import Face, Known
-from dsave.functions.tracer import Value, apply, known_shape, operand
+from dsave.functions.tensor import Face
 from dsave.model.dtype import dtype_of
 
 

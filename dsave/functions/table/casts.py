@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from dsave.errors import TraceError
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
 from dsave.functions.number import Number
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, known_shape, operand, spec_dtype
 from dsave.functions.stack import trace_error
 from dsave.functions.table.rules import NUMBERS, same
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, known_shape, operand, spec_dtype
 from dsave.model.dtype import dtype_of
 
 

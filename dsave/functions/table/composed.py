@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.op import Op
+from dsave.functions.operands import operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import bits_of, cast, common_dtype, loop_dtypes
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import operand
 
 
 def _composed(ufunc: np.ufunc, function: Callable[..., Any]) -> Face:

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table import windows
 from dsave.functions.table.casts import cast, common_dtype
@@ -14,8 +17,7 @@ from dsave.functions.table.extents import extents, shape_operand
 from dsave.functions.table.rules import FLOATS
 from dsave.functions.table.shapes import extents_of
 from dsave.functions.table.windows import NDHWC, NHWC, Padding, Spatial, wide
-from dsave.functions.tensor import Face, Known
-from dsave.functions.tracer import Value, apply, known_shape, operand
+from dsave.functions.tensor import Face
 from dsave.model.dtype import dtype_of
 
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.op import Op, dtypes, op
+from dsave.functions.operands import Value, operand
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.extents import extents, shape_operand
 from dsave.functions.table.rules import FLOATS, same
 from dsave.functions.table.shapes import shape
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, current_trace, operand
+from dsave.functions.tracer import current_trace
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")

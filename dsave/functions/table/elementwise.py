@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.op import Op, op, plain
+from dsave.functions.operands import operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.arithmetic import NOT_EQUAL, binary
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
@@ -20,7 +22,6 @@ from dsave.functions.table.rules import (
     same,
 )
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import apply, operand
 from dsave.model.dtype import DType, dtype_of
 
 

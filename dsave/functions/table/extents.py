@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.graph import CONST, Array, Output
+from dsave.functions.known import Known
 from dsave.functions.number import Extent, Number
+from dsave.functions.operands import Value
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.rules import broadcast, ints
-from dsave.functions.tensor import Known, Tensor
-from dsave.functions.tracer import Trace, Value
+from dsave.functions.tensor import Tensor
+from dsave.functions.tracer import Trace
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")

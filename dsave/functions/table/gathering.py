@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.broadcasting import stretched
 from dsave.functions.table.casts import cast, whole
 from dsave.functions.table.rules import broadcast, ints, normal_axis
 from dsave.functions.table.shapes import extents_of, shape
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, known_shape, operand
 
 
 def _gathered(attrs: AnyAttrs, x: Value, indices: Value, axis: Array) -> Shape:

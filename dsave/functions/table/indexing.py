@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.extents import extents, vector
 from dsave.functions.table.gathering import from_start, gather
 from dsave.functions.table.rules import ints, known
-from dsave.functions.tensor import Face, Known, Tensor
-from dsave.functions.tracer import Value, apply, known_shape, operand
+from dsave.functions.tensor import Face, Tensor
 
 _NAME = "indexing"
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.op import Op
+from dsave.functions.operands import Value
 from dsave.functions.table.casts import cast
 from dsave.functions.table.nn import erf, floating, sigmoid
 from dsave.functions.table.rules import normal_axes
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value
 
 _quiet = np.errstate(all="ignore")
 """On arrays too nothing is said of overflow, as kernels do not."""

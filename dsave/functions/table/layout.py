@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, whole
 from dsave.functions.table.extents import extents, vector
@@ -21,7 +23,6 @@ from dsave.functions.table.rules import (
 )
 from dsave.functions.table.shapes import extents_of
 from dsave.functions.tensor import Face, Tensor
-from dsave.functions.tracer import Value, apply, known_shape, operand
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast, common_dtype, loop_dtypes
 from dsave.functions.table.rules import COMPLEXES, FLOATS, broadcast, normal_axes
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value, apply, known_shape, operand
 
 _TYPES = FLOATS | COMPLEXES | dtypes("int32 int64")
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op, plain
+from dsave.functions.operands import Value, operand
 from dsave.functions.table.casts import cast
 from dsave.functions.table.gathering import take
 from dsave.functions.table.rules import NUMBERS
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value, apply, operand
 
 
 def _places(_: AnyAttrs, x: Value) -> Shape:

@@ -5,15 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op, plain
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.broadcasting import stretched
 from dsave.functions.table.casts import cast, common_dtype
 from dsave.functions.table.rules import COMPLEXES, dtype_like, normal_axes, same
 from dsave.functions.table.shapes import equal
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value, apply, known_shape, operand
 
 
 class Slogdet(NamedTuple):

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.operands import Value, operand, spec_dtype
 from dsave.functions.table.casts import cast, loop_dtypes
 from dsave.functions.table.erf import erf_of
 from dsave.functions.table.rules import FLOATS, REALS, normal_axis, same
-from dsave.functions.tensor import Face, Known
-from dsave.functions.tracer import Value, apply, operand, spec_dtype
+from dsave.functions.tensor import Face
 
 
 def _wide(function: Callable[[Array], Array]) -> Callable[..., Array]:

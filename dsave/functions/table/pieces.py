@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.op import Op
+from dsave.functions.operands import known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.broadcasting import stretched
 from dsave.functions.table.casts import cast
@@ -13,7 +15,6 @@ from dsave.functions.table.layout import UNPACK, with_axes
 from dsave.functions.table.rules import normal_axes, normal_axis
 from dsave.functions.table.shapes import extents_of
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import apply, known_shape, operand
 
 
 def _array_split(ary: Any, indices_or_sections: Any, axis: Any = 0) -> Any:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.operands import Value, known_shape
 from dsave.functions.table import windows
 from dsave.functions.table.rules import FLOATS, REALS
 from dsave.functions.table.windows import NDHWC, NHWC, Spatial, wide
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value, apply, known_shape
 
 
 def _pooled(attrs: AnyAttrs, x: Value) -> Shape:

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.rules import (
@@ -25,8 +28,7 @@ from dsave.functions.table.rules import (
     same,
 )
 from dsave.functions.table.shapes import element_count
-from dsave.functions.tensor import Face, Known
-from dsave.functions.tracer import Value, apply, operand
+from dsave.functions.tensor import Face
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")

@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.operands import Value, known_shape
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.extents import extents, shape_operand
 from dsave.functions.table.rules import REALS
 from dsave.functions.table.windows import image
-from dsave.functions.tensor import Face, Known
-from dsave.functions.tracer import Value, apply, known_shape
+from dsave.functions.tensor import Face
 
 
 def _resized(_: AnyAttrs, x: Value, size: Known | Array) -> Shape:

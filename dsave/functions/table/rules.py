@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, dtypes
+from dsave.functions.operands import Value
 from dsave.functions.stack import trace_error
-from dsave.functions.tensor import Known, Tensor
-from dsave.functions.tracer import Value
+from dsave.functions.tensor import Tensor
 
 FLOATS = dtypes("float16 bfloat16 float32 float64")
 COMPLEXES = dtypes("complex64 complex128")

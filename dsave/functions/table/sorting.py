@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from dsave.functions.apply import apply
 from dsave.functions.graph import Array, Shape
+from dsave.functions.known import Known
 from dsave.functions.op import AnyAttrs, Op, op
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import bits_of, cast, common_dtype
 from dsave.functions.table.gathering import take, take_along
 from dsave.functions.table.rules import REALS, normal_axis
 from dsave.functions.table.shapes import extents_of
-from dsave.functions.tensor import Face, Known, Tensor
-from dsave.functions.tracer import Value, apply, known_shape, operand
+from dsave.functions.tensor import Face, Tensor
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")

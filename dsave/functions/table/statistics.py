@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.op import Op
+from dsave.functions.operands import known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.reductions import kept
 from dsave.functions.table.rules import dtype_like, normal_axes
 from dsave.functions.table.shapes import extents_of
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import known_shape, operand
 
 
 def _without_nan(function: Callable[..., Any]) -> Face:

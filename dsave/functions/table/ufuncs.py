@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.op import Op
+from dsave.functions.operands import known_shape, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table import arithmetic, composed, elementwise
 from dsave.functions.table.casts import cast, loop_dtypes
 from dsave.functions.table.rules import normal_axis
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import known_shape, operand
 
 
 def _reducing(ufunc: np.ufunc, function: Callable[..., Any]) -> Face:

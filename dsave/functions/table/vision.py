@@ -11,9 +11,9 @@ import numpy as np
 
 from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
+from dsave.functions.operands import Value
 from dsave.functions.table.windows import NHWC, check_format
 from dsave.functions.tensor import Face
-from dsave.functions.tracer import Value
 from dsave.model.dtype import dtype_of
 
 _INT32 = dtype_of("int32")

@@ -11,8 +11,8 @@ import numpy as np
 
 from dsave.functions.graph import Array
 from dsave.functions.op import AnyAttrs
+from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
-from dsave.functions.tracer import Value, known_shape, operand
 
 Spatial = int | Sequence[int]
 """A number for each axis between batch and channels, or one for all of them."""
