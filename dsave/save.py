@@ -28,12 +28,13 @@ from dsave.runtime.answers import checked_deadline
 from dsave.runtime.assets import ServedAssets, find_assets
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.coordinator import Coordinator
-from dsave.runtime.host_save import HostProgress, Incoming, Receipt, Ticket, marker_of
+from dsave.runtime.host_save import marker_of
 from dsave.runtime.participants import Participants
 from dsave.runtime.paths import location
 from dsave.runtime.progress import ProgressBars
 from dsave.runtime.result import SaveResult, ShardResult
 from dsave.runtime.save_handle import SaveHandle
+from dsave.runtime.save_messages import HostProgress, Incoming, Receipt, Ticket
 from dsave.savedmodel.components import component_entries, component_keys
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.savedmodel.meta_graph import Metadata, build_saved_model

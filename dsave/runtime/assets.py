@@ -12,7 +12,7 @@ from dsave.format import naming
 from dsave.model.asset import Asset
 from dsave.model.device import LOCALHOST
 from dsave.model.slices import Box
-from dsave.runtime.host_save import Incoming
+from dsave.runtime.save_messages import Incoming
 from dsave.runtime.stream import CHUNK_NBYTES, Server
 
 

@@ -4,16 +4,13 @@ What comes back is answers, errors, deaths and silence; each becomes a value her
 """
 
 import logging
-import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dsave.errors import DsaveError, HostLostError, SaveError, StalledError
+from dsave.errors import DsaveError, HostLostError, SaveError
 from dsave.plan.commit import (
     Answered,
     Command,
@@ -25,12 +22,10 @@ from dsave.plan.commit import (
     Phase,
 )
 from dsave.plan.save_plan import SavePlan
-from dsave.runtime.host_save import HostProgress, Incoming, Receipt
+from dsave.runtime.pulses import POLL_S, Pulses
+from dsave.runtime.save_messages import HostProgress, Incoming, Receipt
 from dsave.runtime.stream import Endpoint
 
-_POLL_S = 0.1
-_BLAME_S = 1.0
-_PAUSE_S = 1.0
 _VERBS = {
     Phase.OPENING: "open",
     Phase.WRITING: "write",
@@ -48,19 +43,6 @@ class Submit(Protocol):
 
     def __call__(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
         """The call's future; `phase` says what for, should the host die meanwhile."""
-
-
-@dataclass(slots=True)
-class _Pulse:
-    """The last that was heard of a host: the open question, and since when nothing moved."""
-
-    moved_at: float
-    answered_at: float
-    heard_s: float
-    """When it was, by its own clock."""
-
-    question: "Future[HostProgress] | None" = None
-    last: HostProgress = field(default_factory=lambda: HostProgress(0, 0))
 
 
 class Coordinator:
@@ -85,7 +67,6 @@ class Coordinator:
         self._submit = submit
         self._endpoints = endpoints
         self._seal = seal
-        self._stall_timeout_s = stall_timeout_s
         self._metadata: Mapping[str, bytes | Incoming] = {}
         self._files = (*(shard.file for shard in plan.shards), plan.object_graph_file)
         self._pending: dict[Future[Any], Command] = {}
@@ -95,20 +76,16 @@ class Coordinator:
         # (https://github.com/python/cpython/issues/90882, Python up to 3.12).
         self._over = threading.Event()
         self._begun = threading.Lock()
-        self._listened_at = now = time.monotonic()
         hosts = [host for disk in plan.disks for host in disk.hosts]
         hosts += [host for shard in plan.shards for host in shard.source_hosts]
-        self._pulses = {
-            host: _Pulse(now, now, heard_s.get(host, -math.inf))
-            for host in dict.fromkeys(hosts)
-        }
-        self._dependent = {
+        dependent = {
             shard.writer for shard in plan.shards if {shard.writer} != {*shard.source_hosts}
         }
+        self._pulses = Pulses(hosts, heard_s, dependent, self._ask, stall_timeout_s)
 
     def progress(self) -> dict[str, HostProgress]:
         """How far each host is, as last heard."""
-        return {h: pulse.last for h, pulse in self._pulses.items() if h not in self.lost}
+        return {h: last for h, last in self._pulses.progress().items() if h not in self.lost}
 
     def run(self, tick: Callable[[], object]) -> None:
         """Carry out the save; calls `tick` from time to time, to look at `progress`.
@@ -128,7 +105,7 @@ class Coordinator:
         over = False
         while not over:
             try:
-                over = self._over.wait(_POLL_S)
+                over = self._over.wait(POLL_S)
                 if self._interruption is None:
                     tick()
             except BaseException as interruption:
@@ -182,7 +159,7 @@ class Coordinator:
         return log
 
     def _send(self, command: Command) -> None:
-        self._pulses[command.host].moved_at = time.monotonic()
+        self._pulses.start(command.host)
         try:
             args = self._arguments(command)
         except Exception as error:
@@ -194,7 +171,7 @@ class Coordinator:
         self._pending[future] = command
 
     def _arguments(self, command: Command) -> tuple[Any, ...]:
-        heard_s = self._pulses[command.host].heard_s
+        heard_s = self._pulses.heard_s(command.host)
         match command.phase:
             case Phase.WRITING:
                 shard = self._plan.shards[command.number]
@@ -224,13 +201,17 @@ class Coordinator:
             failed.set_exception(error)
             return failed
 
+    def _ask(self, host: str, phase: Phase) -> "Future[HostProgress]":
+        return self._call(host, phase.value, "progress")
+
     def _events(self, log: CommitLog) -> list[Event]:
         """Wait a little; what has happened."""
-        done, _ = wait(self._pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
         events: list[Event] = [
             self._outcome(self._pending.pop(future), future) for future in done
         ]
-        events += self._listen(log)
+        busy = {command.host for command in self._pending.values()}
+        events += self._pulses.listen(log.phase, busy, log.lost)
         for event in events:
             if isinstance(event, Lost):
                 self._pending = {f: c for f, c in self._pending.items() if c.host != event.host}
@@ -242,8 +223,7 @@ class Coordinator:
             if command.phase is Phase.WRITING:
                 self.receipts[command.number] = future.result()
             elif command.phase is Phase.SEALING:
-                pulse = self._pulses[command.host]
-                pulse.heard_s = max(pulse.heard_s, future.result())
+                self._pulses.hear(command.host, future.result())
             return Answered(command)
         if isinstance(error, HostLostError) and error.host == command.host:
             return Lost(command.host, error)
@@ -253,45 +233,6 @@ class Coordinator:
             failure.__cause__ = error
             return Failed(command, failure)
         return Failed(command, error)
-
-    def _listen(self, log: CommitLog) -> list[Event]:
-        """Ask the hosts how far they are; those that died or fell silent are lost."""
-        now = time.monotonic()
-        if now - self._listened_at > _PAUSE_S:  # it was this process that stood still
-            for pulse in self._pulses.values():
-                pulse.moved_at += now - self._listened_at
-                pulse.answered_at += now - self._listened_at
-        self._listened_at = now
-        busy = {command.host for command in self._pending.values()}
-        events: list[Event] = []
-        for host, pulse in self._pulses.items():
-            if host in log.lost:
-                continue
-            if pulse.question is not None and pulse.question.done():
-                error = pulse.question.exception()
-                if isinstance(error, HostLostError):
-                    events.append(Lost(host, error))
-                    continue
-                if error is None:
-                    heard = pulse.question.result()
-                    if heard.nbytes != pulse.last.nbytes or host not in busy:
-                        pulse.moved_at = now
-                    pulse.last = heard
-                    pulse.heard_s = max(pulse.heard_s, heard.clock_s)
-                pulse.answered_at, pulse.question = now, None
-            if pulse.question is not None:
-                quiet_s, deadline_s = now - pulse.answered_at, self._stall_timeout_s
-            else:
-                quiet_s, deadline_s = now - pulse.moved_at, self._stall_timeout_s
-                if host in self._dependent:  # it may wait for another, whose fault it is then
-                    deadline_s += _BLAME_S
-            if quiet_s > deadline_s:
-                problem = f"no progress for {quiet_s:.0f} s; stall_timeout_s sets the deadline"
-                events.append(Lost(host, StalledError(host, log.phase.value, problem)))
-            elif pulse.question is None and now - pulse.answered_at >= _POLL_S:
-                pulse.answered_at = now
-                pulse.question = self._call(host, log.phase.value, "progress")
-        return events
 
 
 def _warn(log: CommitLog, event: Event) -> None:

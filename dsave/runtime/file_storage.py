@@ -5,70 +5,16 @@ The commit is one rename, or where something is there already one exchange.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
 
 from dsave.errors import DirectoryError, NoSpaceError
 from dsave.format import naming
-from dsave.format.coding import Buffer
 from dsave.runtime import directories
+from dsave.runtime.file_sink import FileSink
 from dsave.runtime.storage import MARKER
-
-_SMALL_NBYTES = 64 << 10
-_COALESCE_NBYTES = 1 << 20
-_FALLOC_FL_KEEP_SIZE = 1
-
-_Named = Callable[[str], AbstractContextManager[None]]
-
-
-class _FileSink:
-    """Small writes are gathered, large ones go straight from the caller's memory."""
-
-    def __init__(self, path: Path, nbytes: int, named: _Named, *, durable: bool) -> None:
-        self._file: IO[bytes] = path.open("xb", buffering=0)
-        self._named = named
-        self._durable = durable
-        self._small = bytearray()
-        if nbytes >= _COALESCE_NBYTES:
-            _reserve(self._file.fileno(), nbytes)
-
-    def write(self, data: Buffer) -> None:
-        """Append bytes."""
-        view = memoryview(data)
-        if view.nbytes >= _SMALL_NBYTES:
-            self._flush()
-            self._write_out(view.cast("B"))
-            return
-        self._small += view
-        if len(self._small) >= _COALESCE_NBYTES:
-            self._flush()
-
-    def close(self) -> None:
-        """Store the file."""
-        self._flush()
-        with self._named("cannot be written"):
-            if self._durable:
-                os.fsync(self._file.fileno())
-            self._file.close()
-
-    def abort(self) -> None:
-        """Give the file up."""
-        with contextlib.suppress(OSError):  # why it is given up says more
-            self._file.close()
-
-    def _flush(self) -> None:
-        self._write_out(memoryview(bytes(self._small)))
-        self._small.clear()
-
-    def _write_out(self, view: memoryview) -> None:
-        with self._named("cannot be written"):
-            while len(view):
-                view = view[self._file.write(view) :]
 
 
 class FileStorage:
@@ -131,12 +77,12 @@ class FileStorage:
                     self._sweep(entry)
             (self._staging / naming.VARIABLES_DIRECTORY).mkdir(exist_ok=True)
 
-    def create(self, file: str, nbytes: int) -> _FileSink:
+    def create(self, file: str, nbytes: int) -> FileSink:
         """Start a file."""
         with self._named("cannot be written"):
             path = self._staging / file
             path.parent.mkdir(exist_ok=True)
-            return _FileSink(path, nbytes, self._named, durable=self._durable)
+            return FileSink(path, nbytes, self._named, durable=self._durable)
 
     def check(self, files: Mapping[str, int]) -> None:
         """See that files of these sizes are there."""
@@ -298,15 +244,3 @@ class FileStorage:
                     str(self._target), self._host, f"no room is left on its disk: {error}"
                 ) from None
             raise self._error(f"{problem}: {error}") from None
-
-
-def _reserve(descriptor: int, nbytes: int) -> None:
-    """Take the room for a file at once; without, ext4 sees to some at every page.
-
-    If there is none, or the filesystem cannot, the writes say so or do without. Unlike this
-    call, os.posix_fallocate writes to every block of a filesystem that cannot.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "fallocate"):
-        room = ctypes.c_int64(0), ctypes.c_int64(nbytes)
-        libc.fallocate(descriptor, _FALLOC_FL_KEEP_SIZE, *room)

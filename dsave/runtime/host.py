@@ -19,7 +19,8 @@ from dsave.model.slices import Box
 from dsave.model.variable import Component, Variable
 from dsave.runtime.arrays import Array, as_bytes, as_variable_array, frozen
 from dsave.runtime.host_load import HostLoad, LoadTicket, View
-from dsave.runtime.host_save import Found, HostSave, Ticket
+from dsave.runtime.host_save import HostSave
+from dsave.runtime.save_messages import Found, Ticket
 
 _REMEMBERED = 100
 

@@ -9,78 +9,20 @@ import math
 import threading
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from dsave.errors import HostLostError, SaveError
-from dsave.format.bundle import Entry
 from dsave.format.coding import Buffer
-from dsave.plan.items import StringNbytes
 from dsave.plan.save_plan import Shard
 from dsave.runtime.arrays import Array
 from dsave.runtime.file_storage import FileStorage
 from dsave.runtime.memory import private_nbytes
 from dsave.runtime.object_storage import ObjectStorage
+from dsave.runtime.save_messages import Found, HostProgress, Incoming, Receipt, Ticket
 from dsave.runtime.shard_writing import Snapshot, write_shard
 from dsave.runtime.storage import Storage
 from dsave.runtime.stream import CHUNK_NBYTES, Endpoint, Reader, Server
 
 _SAMPLE_NBYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What every host is told of a save: where to, which one, and how careful."""
-
-    epoch: str
-    directory: str
-    durable: bool
-    stall_timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a host says before anything is planned.
-
-    `free_nbytes` is None where there is no limit, or where the host is not to write. `clock_s`
-    as in `HostProgress`.
-    """
-
-    string_nbytes: dict[str, StringNbytes]
-    free_nbytes: int | None
-    clock_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a host says of a data file that it has stored."""
-
-    shard: int
-    entries: tuple[Entry, ...]
-    nbytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class HostProgress:
-    """Bytes written so far, and the growth of the host's private memory at its highest.
-
-    `clock_s` is when the host said so, by its own clock: shown back to it, it tells how long
-    ago the caller heard of it.
-    """
-
-    nbytes: int
-    peak_bytes: int
-    clock_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A file that another process gives out: which, and at whose endpoint by which key."""
-
-    host: str
-    endpoint: Endpoint
-    key: str
-    nbytes: int
 
 
 class HostSave:

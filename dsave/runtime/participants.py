@@ -10,7 +10,8 @@ from dsave.errors import DsaveError
 from dsave.model.device import LOCALHOST
 from dsave.runtime.answers import all_answers
 from dsave.runtime.cluster import Cluster
-from dsave.runtime.host_save import Found, HostProgress, HostSave, Ticket
+from dsave.runtime.host_save import HostSave
+from dsave.runtime.save_messages import Found, HostProgress, Ticket
 from dsave.runtime.stream import Endpoint
 
 _GROUPS = {"progress": "control", "cancel": "control", "end": "control"}

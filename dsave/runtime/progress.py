@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from dsave.plan.save_plan import SavePlan
-from dsave.runtime.host_save import HostProgress
+from dsave.runtime.save_messages import HostProgress
 
 
 def bars(*, show: bool) -> Progress:

@@ -18,7 +18,7 @@ from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
 from dsave.model.variable import Component, MirroredVariable, ShardedVariable, Variable
 from dsave.runtime.host import Host
-from dsave.runtime.host_save import Ticket
+from dsave.runtime.save_messages import Ticket
 
 A, B = (f"/job:worker/replica:0/task:{task}" for task in range(2))
 FLOAT32 = dtype_of("float32")

@@ -27,8 +27,9 @@ from dsave.model.dtype import dtype_of
 from dsave.plan.items import Item, Part, Source
 from dsave.plan.save_plan import Shard
 from dsave.runtime.file_storage import FileStorage
-from dsave.runtime.host_save import HostProgress, HostSave, Ticket, marker_of
+from dsave.runtime.host_save import HostSave, marker_of
 from dsave.runtime.object_storage import ObjectStorage
+from dsave.runtime.save_messages import HostProgress, Ticket
 from dsave.runtime.stream import Reader, Server
 
 HOST = "/job:worker/replica:0/task:1"

@@ -12,8 +12,8 @@ import pytest
 from dsave.model.dtype import dtype_of
 from dsave.plan.items import Item, Part, Source
 from dsave.plan.save_plan import Disk, SavePlan, Shard
-from dsave.runtime.host_save import HostProgress
 from dsave.runtime.progress import ProgressBars
+from dsave.runtime.save_messages import HostProgress
 
 A, B = (f"/job:w/replica:0/task:{task}" for task in range(2))
 

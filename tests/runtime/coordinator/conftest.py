@@ -13,7 +13,7 @@ from dsave.model.variable import Component, ShardedVariable, Variable
 from dsave.plan.save_plan import Disk, SavePlan, plan_shards
 from dsave.runtime import coordinator
 from dsave.runtime.coordinator import Coordinator
-from dsave.runtime.host_save import HostProgress, Receipt
+from dsave.runtime.save_messages import HostProgress, Receipt
 from dsave.runtime.stream import Endpoint
 
 

@@ -20,7 +20,7 @@ from dsave.errors import (
     SaveError,
 )
 from dsave.runtime.coordinator import Coordinator
-from dsave.runtime.host_save import HostProgress, Receipt
+from dsave.runtime.save_messages import HostProgress, Receipt
 
 
 def test_a_save_that_goes_well_calls_each_verb_once_and_in_order(job):

@@ -14,7 +14,7 @@ import pytest
 
 from dsave.errors import ClusterError, HostLostError, StalledError
 from dsave.runtime import coordinator as module
-from dsave.runtime.host_save import Receipt
+from dsave.runtime.save_messages import Receipt
 
 
 def test_a_host_that_dies_in_its_write_is_ordered_nothing_more(job):

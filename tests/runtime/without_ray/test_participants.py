@@ -13,8 +13,9 @@ import pytest
 
 from dsave.errors import ClusterError, DirectoryError, ModelError, StalledError
 from dsave.model.device import LOCALHOST
-from dsave.runtime.host_save import HostProgress, Ticket, marker_of
+from dsave.runtime.host_save import marker_of
 from dsave.runtime.participants import Participants
+from dsave.runtime.save_messages import HostProgress, Ticket
 
 
 def taking_part(cluster, directory="/dsave-test/export", timeout_s=5.0):
