@@ -22,7 +22,7 @@ from dsave.plan.commit import (
     Phase,
 )
 from dsave.plan.save_plan import SavePlan
-from dsave.runtime.pulses import POLL_S, Pulses
+from dsave.runtime import pulses
 from dsave.runtime.save_messages import HostProgress, Incoming, Receipt
 from dsave.runtime.stream import Endpoint
 
@@ -81,7 +81,7 @@ class Coordinator:
         dependent = {
             shard.writer for shard in plan.shards if {shard.writer} != {*shard.source_hosts}
         }
-        self._pulses = Pulses(hosts, heard_s, dependent, self._ask, stall_timeout_s)
+        self._pulses = pulses.Pulses(hosts, heard_s, dependent, self._ask, stall_timeout_s)
 
     def progress(self) -> dict[str, HostProgress]:
         """How far each host is, as last heard."""
@@ -105,7 +105,7 @@ class Coordinator:
         over = False
         while not over:
             try:
-                over = self._over.wait(POLL_S)
+                over = self._over.wait(pulses.POLL_S)
                 if self._interruption is None:
                     tick()
             except BaseException as interruption:
@@ -206,7 +206,7 @@ class Coordinator:
 
     def _events(self, log: CommitLog) -> list[Event]:
         """Wait a little; what has happened."""
-        done, _ = wait(self._pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._pending, timeout=pulses.POLL_S, return_when=FIRST_COMPLETED)
         events: list[Event] = [
             self._outcome(self._pending.pop(future), future) for future in done
         ]

@@ -11,7 +11,7 @@ from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
 from dsave.model.variable import Component, ShardedVariable, Variable
 from dsave.plan.save_plan import Disk, SavePlan, plan_shards
-from dsave.runtime import coordinator
+from dsave.runtime import pulses
 from dsave.runtime.coordinator import Coordinator
 from dsave.runtime.save_messages import HostProgress, Receipt
 from dsave.runtime.stream import Endpoint
@@ -118,6 +118,6 @@ def _variable(name, host, size):
 @pytest.fixture
 def job(monkeypatch):
     """Two hosts; they are asked more often than usual, so that deadlines can be short."""
-    monkeypatch.setattr(coordinator, "_POLL_S", 0.005)
-    monkeypatch.setattr(coordinator, "_BLAME_S", 0.1)
+    monkeypatch.setattr(pulses, "POLL_S", 0.005)
+    monkeypatch.setattr(pulses, "_BLAME_S", 0.1)
     return Job()

@@ -7,13 +7,14 @@
 - a host that is slow but moves, or idle but answers, is not lost; nor is any for our own pauses
 """
 
+import re
 import time
 from concurrent.futures import Future
 
 import pytest
 
 from dsave.errors import ClusterError, HostLostError, StalledError
-from dsave.runtime import coordinator as module
+from dsave.runtime import pulses
 from dsave.runtime.save_messages import Receipt
 
 
@@ -68,7 +69,9 @@ def test_a_host_that_falls_silent_is_lost_at_its_deadline(job, verb, phase):
     error = job.fails(StalledError, stall_timeout_s=0.3)
     assert 0.3 <= time.monotonic() - started < 3
     assert (error.host, error.phase) == (job.B, phase)
-    assert error.problem == "no progress for 0 s; stall_timeout_s sets the deadline"
+    assert re.fullmatch(
+        r"no progress for \d s; stall_timeout_s sets the deadline", error.problem
+    )
     assert job.verbs(job.A)[-1] == "discard"
 
 
@@ -92,12 +95,12 @@ def test_an_idle_host_that_answers_is_not_lost(job):
 
     def progress(host):
         job.written[host] = job.written.get(host, 0) + (host == job.A)
-        if time.monotonic() - started > 0.5 and not writing.done():
+        if time.monotonic() - started > 1.5 and not writing.done():
             writing.set_result(Receipt(0, (), 4, 0.0))
 
     job.answers["progress"] = progress
-    job.carry_out(job.plan_with_a_source(), stall_timeout_s=0.2)
-    assert time.monotonic() - started > 0.5
+    job.carry_out(job.plan_with_a_source(), stall_timeout_s=1)
+    assert time.monotonic() - started > 1.5
 
 
 def test_a_slow_host_that_moves_is_not_lost(job):
@@ -106,12 +109,12 @@ def test_a_slow_host_that_moves_is_not_lost(job):
 
     def progress(host):
         job.written[host] = job.written.get(host, 0) + 1
-        if time.monotonic() - started > 0.5 and not writing.done():
+        if time.monotonic() - started > 1.5 and not writing.done():
             writing.set_result(Receipt(1, (), 80, 0.0))
 
     job.answers[job.B, "progress"] = progress
-    job.carry_out(stall_timeout_s=0.2)
-    assert time.monotonic() - started > 0.5
+    job.carry_out(stall_timeout_s=1)
+    assert time.monotonic() - started > 1.5
 
 
 def test_the_silent_source_is_blamed_and_not_the_writer_that_waits_for_it(job):
@@ -131,7 +134,7 @@ def test_questions_that_cannot_be_asked_end_a_save_at_its_deadline(job):
 
 
 def test_the_time_that_we_stood_still_ourselves_is_not_the_hosts(job, monkeypatch):
-    monkeypatch.setattr(module, "_PAUSE_S", 0.1)
+    monkeypatch.setattr(pulses, "_PAUSE_S", 0.1)
 
     def seal(_receipts):
         time.sleep(0.5)

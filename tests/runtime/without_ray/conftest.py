@@ -12,7 +12,7 @@ import dsave
 from dsave.errors import CorruptionError, HostLostError
 from dsave.model import new_variable
 from dsave.model.dtype import dtype_of
-from dsave.runtime import coordinator
+from dsave.runtime import pulses
 from dsave.runtime.host import Host
 
 PATH = "/dsave-test/export"
@@ -148,7 +148,7 @@ class Cluster:
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """Starts clusters below one directory."""
-    monkeypatch.setattr(coordinator, "_POLL_S", 0.002)
+    monkeypatch.setattr(pulses, "POLL_S", 0.002)
     started = []
 
     def begin(*, shared):
