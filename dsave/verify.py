@@ -28,7 +28,7 @@ from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
 from dsave.runtime.terminal import count_text, size_text
 from dsave.savedmodel.assets import asset_files
-from dsave.savedmodel.components import COMPONENTS
+from dsave.savedmodel.components import is_container_name
 from dsave.savedmodel.fingerprint import fingerprint_problems
 from dsave.savedmodel.read_tree import parse_saved_model, tree_problems
 
@@ -165,7 +165,7 @@ def _place_problems(
 
 
 def _is_component(key: str) -> bool:
-    return key.startswith(f"{COMPONENTS}/")
+    return is_container_name(key.partition("/")[0])
 
 
 def _fits(entry: Entry, sizes: dict[int, int | None]) -> bool:

@@ -187,7 +187,20 @@ class Host:
 
     def adopt(self, epoch: str) -> None:
         """Take over what a load has staged, all of it at once."""
-        self._arrays.update(self._loads[epoch].staged())
+        load = self._loads[epoch]
+        staged = load.staged()
+        load.replaced = {key: (array, self._arrays.get(key)) for key, array in staged.items()}
+        self._arrays.update(staged)
+
+    def take_back(self, epoch: str) -> None:
+        """Undo `adopt`, if it happened: another host could not. What came later stays."""
+        for key, (adopted, before) in self._loads[epoch].replaced.items():
+            if self._arrays.get(key) is not adopted:
+                continue
+            if before is None:
+                del self._arrays[key]
+            else:
+                self._arrays[key] = before
 
     def _component(self, variable: Variable, device: str | None) -> Component:
         wanted = DeviceSpec.from_string(device)

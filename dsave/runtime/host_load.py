@@ -72,6 +72,8 @@ class HostLoad:
         self._plan = HostLoadPlan((), (), ())
         self._reading: Reading | None = None
         self._staged: dict[str, Array] | None = None
+        self.replaced: dict[str, tuple[Array, Array | None]] = {}
+        """What was adopted and what had been there, by component key."""
 
     def look(self) -> View:
         """See what is there, as far as names and the index tell."""
@@ -159,6 +161,7 @@ class HostLoad:
         if self._server is not None:
             self._server.close()
         self._staged = None
+        self.replaced = {}
         self._reading = None
         self._source.close()
 

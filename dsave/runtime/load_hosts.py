@@ -3,7 +3,8 @@
 look         what each sees of the directory
 metadata     of one that sees it
 stage        all read and receive; nobody's values change
-adopt        all take over what they have staged; before it, all say that they can
+adopt        all take over what they have staged; before it, all say that they can, and if one
+             fails after all, the others take back what they had
 end          in any case
 """
 
@@ -104,9 +105,23 @@ class LoadHosts:
         }
         self._results(phase, calls)
         phase = "taking over what was loaded"
+        try:
+            with self._cluster.together:
+                calls = {h: self._cluster.submit(h, phase, "adopt", epoch) for h in hosts}
+            self._results(phase, calls)
+        except BaseException:
+            self._take_back(hosts)
+            raise
+
+    def _take_back(self, hosts: Iterable[str]) -> None:
+        phase, calls = "taking back what there was", []
         with self._cluster.together:
-            calls = {h: self._cluster.submit(h, phase, "adopt", epoch) for h in hosts}
-        self._results(phase, calls)
+            for host in hosts:
+                with contextlib.suppress(DsaveError):
+                    calls.append(
+                        self._cluster.submit(host, phase, "take_back", self._ticket.epoch)
+                    )
+        wait(calls, self._ticket.stall_timeout_s)
 
     def end(self) -> None:
         """Let go of everything that is not adopted, as far as the hosts still answer."""

@@ -19,10 +19,10 @@ Without nodes of their own are rows of strings, which are no run of bytes, and r
 dtype that TensorFlow cannot add: there is only what they are worth together.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from dsave.errors import ModelError
 from dsave.format.bundle import Entry
 from dsave.functions.names import Names
 from dsave.model.slices import Box
@@ -36,10 +36,11 @@ from dsave.model.variable import (
     Variable,
 )
 from dsave.options import VariablePolicy
-from dsave.savedmodel.tree import StoredVariable
+from dsave.proto.object_graph_pb2 import SavedObject, SavedObjectGraph
+from dsave.savedmodel.tree import StoredVariable, numbered
 
-COMPONENTS = "_components"
-"""The root's child that has the components as children."""
+_CONTAINER = "_components"
+"""The root's child that has the components as children; `_components_1` where that is taken."""
 
 _ADDED = frozenset(
     {"float16", "float32", "float64", "bfloat16", "complex64", "complex128"}
@@ -71,12 +72,11 @@ def lists_components(variable: Variable, policy: VariablePolicy) -> bool:
 def expanded(
     graph: ObjectGraph, policy: VariablePolicy
 ) -> tuple[ObjectGraph, tuple[ComponentNode, ...]]:
-    """The graph with the nodes that the policy adds, and these; none of the others changes.
-
-    Raises:
-        ModelError: the root has an attribute of the name that the components need.
-    """
+    """The graph with the nodes that the policy adds, and these; none of the others changes."""
     names = Names()
+    root = graph.nodes[0]
+    taken = {name for name, _ in root.children}
+    within = next(n for n in numbered(_CONTAINER, len(taken)) if n not in taken)
     container = len(graph.nodes)
     components: list[ComponentNode] = []
     children: list[tuple[str, int]] = []
@@ -84,7 +84,7 @@ def expanded(
     for _, variable_key, variable in graph.variables():
         for component in _own_nodes(variable, policy):
             name = names.unique(component.name)
-            path = (COMPONENTS, name)
+            path = (within, name)
             node_id = container + 1 + len(nodes)
             children.append((name, node_id))
             nodes.append(Node(component, path, ()))
@@ -93,16 +93,40 @@ def expanded(
             )
     if not nodes:
         return graph, ()
-    root = graph.nodes[0]
-    if any(name == COMPONENTS for name, _ in root.children):
-        raise ModelError(
-            COMPONENTS,
-            f"under {policy.name} this attribute of the model is reserved; "
-            "give it another name",
-        )
-    root = replace(root, children=(*root.children, (COMPONENTS, container)))
-    middle = Node(Module(), (COMPONENTS,), tuple(children))
+    root = replace(root, children=(*root.children, (within, container)))
+    middle = Node(Module(), (within,), tuple(children))
     return ObjectGraph((root, *graph.nodes[1:], middle, *nodes)), tuple(components)
+
+
+def container_of(objects: SavedObjectGraph) -> int | None:
+    """The number of the root's child that `expanded` added, if the objects have one.
+
+    It is the last child of such a name. An earlier one holds what were components before
+    TensorFlow loaded the model and saved it again: ordinary variables of the same names.
+    """
+    names = {
+        component.name
+        for node in objects.nodes
+        for component in node.variable.experimental_distributed_variable_components
+    }
+    below = dict(enumerate(objects.nodes))
+    nothing = SavedObject()
+    for child in reversed(below.pop(0, nothing).children):
+        node = below.get(child.node_id, nothing)
+        held = [below.get(each.node_id, nothing) for each in node.children]
+        if (
+            is_container_name(child.local_name)
+            and node.HasField("user_object")
+            and held
+            and all(each.HasField("variable") and each.variable.name in names for each in held)
+        ):
+            return child.node_id
+    return None
+
+
+def is_container_name(name: str) -> bool:
+    """Whether the root's child that `expanded` adds may have this name."""
+    return re.fullmatch(rf"{_CONTAINER}(_\d+)?", name) is not None
 
 
 def component_keys(components: Iterable[ComponentNode]) -> dict[str, str]:

@@ -23,13 +23,13 @@ from dsave.proto.object_graph_pb2 import (
     TrackableObjectGraph,
 )
 from dsave.proto.saved_model_pb2 import MetaGraphDef, SavedModel
+from dsave.savedmodel.components import container_of
 from dsave.savedmodel.read_variable import read_variable
-from dsave.savedmodel.tree import Kind, StoredVariable, Tree, TreeNode
+from dsave.savedmodel.tree import Kind, StoredVariable, Tree, TreeNode, numbered
 
 _VALUE = "VARIABLE_VALUE"
 _SIGNATURES = "signatures"
-_COMPONENTS = "_components"
-"""Children of the root: the map of signatures, and the components of expanded variables."""
+"""The root's child that is the map of signatures, and no part of the model."""
 
 _SLOTS = "slots"
 
@@ -118,11 +118,7 @@ class _Walk:
         self._entries = entries
         self._file = file
         self.problems: list[CorruptionError] = []
-        self._component_names = {
-            component.name
-            for node in saved.nodes
-            for component in node.variable.experimental_distributed_variable_components
-        }
+        self._container = container_of(saved)
         self._twins: dict[int, int | None] = {0: 0 if tracked.nodes else None}
         """For each object met, its number in the checkpoint's graph."""
         self._parents: dict[int, tuple[int, str]] = {}
@@ -149,30 +145,21 @@ class _Walk:
 
     def _components(self) -> dict[int, StoredVariable]:
         found = {}
-        for reference in self._saved.nodes[0].children:
-            number = reference.node_id
-            if reference.local_name == _COMPONENTS and self._holds_components(number):
-                self._parents[number] = (0, _COMPONENTS)
-                self._twins[number] = self._twins_below(0).get(_COMPONENTS)
-                twins = self._twins_below(number)
-                for child in self._saved.nodes[number].children:
-                    self._parents[child.node_id] = (number, child.local_name)
-                    self._twins[child.node_id] = twins.get(child.local_name)
-                    variable = self._variable(child.node_id)
-                    if variable is not None:
-                        found[child.node_id] = variable
+        number = self._container
+        if number is not None:
+            name = next(
+                c.local_name for c in self._saved.nodes[0].children if c.node_id == number
+            )
+            self._parents[number] = (0, name)
+            self._twins[number] = self._twins_below(0).get(name)
+            twins = self._twins_below(number)
+            for child in self._saved.nodes[number].children:
+                self._parents[child.node_id] = (number, child.local_name)
+                self._twins[child.node_id] = twins.get(child.local_name)
+                variable = self._variable(child.node_id)
+                if variable is not None:
+                    found[child.node_id] = variable
         return found
-
-    def _holds_components(self, number: int) -> bool:
-        """Whether an object is what dsave adds to the root of an expanded model."""
-        saved = self._saved.nodes[self._checked(number, self._saved, _COMPONENTS)]
-        names = {
-            self._saved.nodes[
-                self._checked(child.node_id, self._saved, child.local_name)
-            ].variable.name
-            for child in saved.children
-        }
-        return _kind(saved) is Kind.MODULE and bool(names) and names <= self._component_names
 
     def _twins_below(self, number: int) -> dict[str, int]:
         twin = self._twins[number]
@@ -200,13 +187,9 @@ class _Walk:
         children = [
             (child.local_name, self._checked(child.node_id, self._saved, child.local_name))
             for child in saved.children
-            if number or not self._is_hidden(child.local_name, child.node_id)
+            if number or (child.local_name != _SIGNATURES and child.node_id != self._container)
         ]
         return TreeNode(kind, tuple(children))
-
-    def _is_hidden(self, name: str, number: int) -> bool:
-        """Whether a child of the root is no part of the model."""
-        return name == _SIGNATURES or (name == _COMPONENTS and self._holds_components(number))
 
     def _checked(
         self, number: int, graph: SavedObjectGraph | TrackableObjectGraph, name: str
@@ -269,7 +252,7 @@ class _Walk:
                 slots.append((name, len(nodes)))
                 nodes.append(TreeNode(Kind.DICT, tuple(members)))
             taken = {name for name, _ in nodes[number].children}
-            name = next(n for n in _numbered(_SLOTS, len(taken)) if n not in taken)
+            name = next(n for n in numbered(_SLOTS, len(taken)) if n not in taken)
             children = (*nodes[number].children, (name, len(nodes)))
             nodes[number] = replace(nodes[number], children=children)
             nodes.append(TreeNode(Kind.DICT, tuple(slots)))
@@ -292,7 +275,3 @@ def _kind(saved: SavedObject) -> Kind:
         return kinds.get(identifier, Kind.MODULE)
     leaves = {kind.value: kind for kind in (Kind.VARIABLE, *_LEAVES)}
     return leaves.get(what or "", Kind.OTHER)
-
-
-def _numbered(name: str, count: int) -> list[str]:
-    return [name, *(f"{name}_{index}" for index in range(1, count + 1))]

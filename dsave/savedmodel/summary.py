@@ -18,7 +18,7 @@ from dsave.options import VariablePolicy
 from dsave.proto.object_graph_pb2 import SavedObjectGraph, SavedVariable
 from dsave.proto.saved_model_pb2 import SavedModel, TensorInfo
 from dsave.proto.types_pb2 import TensorShapeProto
-from dsave.savedmodel.components import COMPONENTS
+from dsave.savedmodel.components import container_of
 from dsave.savedmodel.signatures import INIT_OP
 
 Shape = tuple[int | None, ...] | None
@@ -173,11 +173,9 @@ def _paths(objects: SavedObjectGraph, file: str) -> dict[int, tuple[str, ...]]:
 
 def _parts(objects: SavedObjectGraph, paths: Mapping[int, tuple[str, ...]]) -> set[int]:
     """The components of an expanded model that are nodes of their own."""
-    if not any(
-        node.variable.experimental_distributed_variable_components for node in objects.nodes
-    ):
-        return set()
-    return {node_id for node_id, path in paths.items() if path[:1] == (COMPONENTS,)}
+    container = container_of(objects)
+    within = paths.get(-1 if container is None else container)
+    return {node_id for node_id, path in paths.items() if path[:1] == within}
 
 
 def _slot_keys(

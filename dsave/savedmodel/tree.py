@@ -71,3 +71,8 @@ class Tree:
             for number, node in enumerate(self.nodes)
             if node.variable is not None
         }
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """`name`, `name_1` and so on: as many as one of them is not among `count` others."""
+    return [name, *(f"{name}_{index}" for index in range(1, count + 1))]

@@ -2,7 +2,8 @@
 
 - functions of every kind of variable, of replicas and of parts: under every policy, without a
   cluster, on the same cluster and on another one, which has another number of replicas
-- saved again under any policy, they are worth the same to TensorFlow
+- saved again under any policy, they are worth the same to TensorFlow, and so they are after
+  turns of both
 - signatures, methods, functions in containers and concrete functions come back
 """
 
@@ -172,6 +173,27 @@ def test_what_is_saved_again_is_worth_the_same_to_tensorflow(
     assert results(theirs, lambda value: value.numpy()) == wanted
     assert results(dsave.load(again), np.asarray) == wanted
     assert theirs.signatures["total"]()["n"].numpy() == 100
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nothing_drifts_while_dsave_and_tensorflow_save_it_in_turns(
+    pair, model, saved, tmp_path, tf, policy
+):
+    options = dsave.SaveOptions(experimental_variable_policy=policy)
+    loaded = dsave.load(saved(policy), pair)
+    wanted, total = expected_on(pair, model), pair.read(model.n)
+    for turn in range(2):
+        ours, theirs = str(tmp_path / f"ours{turn}"), str(tmp_path / f"theirs{turn}")
+        dsave.save(loaded, ours, loaded.signatures, options, cluster=pair)
+        read = tf.saved_model.load(ours)
+        assert results(read, lambda value: value.numpy()) == wanted
+        tf.saved_model.save(read, theirs, read.signatures)
+        loaded = dsave.load(theirs, pair)
+        assert results(dsave.load(theirs), np.asarray) == wanted
+        assert loaded.signatures.keys() == {"s", "total"}
+        assert loaded.signatures["total"]() == {"n": 100}
+        assert pair.read(loaded.n) == total
 
 
 def test_a_function_without_a_trace_comes_back_without_one(pair, tmp_path):

@@ -202,6 +202,29 @@ def test_a_host_that_dies_is_named_and_the_others_keep_their_values(
     assert kept.tolist() == [0.0, -1.0, -2.0, -3.0]
 
 
+def test_a_host_that_dies_last_of_all_leaves_the_others_what_they_had(
+    doomed, tmp_path, monkeypatch
+):
+    cluster = doomed.cluster
+    dsave.save(small(cluster), tmp_path / "export", cluster=cluster)
+    into = small(cluster, scale=-1.0)
+    submit, seen = cluster.submit, []
+
+    def killing(host, phase, method, *args, **kwargs):
+        if (host, method) == (SECOND, "adopt"):
+            os.kill(doomed.pids[SECOND], signal.SIGKILL)
+            there = submit(FIRST, phase, "fetch", into.w.components[0].key).result(30)
+            seen.append(there.tolist())
+        return submit(host, phase, method, *args, **kwargs)
+
+    monkeypatch.setattr(cluster, "submit", killing)
+    with pytest.raises(dsave.HostLostError, match=SECOND):
+        dsave.load(tmp_path / "export", cluster, into=into)
+    assert seen == [[0.0, 1.0, 2.0, 3.0]]
+    kept = cluster.read(into.w, device=f"{FIRST}/device:CPU:0")
+    assert kept.tolist() == [0.0, -1.0, -2.0, -3.0]
+
+
 def test_a_host_that_falls_silent_is_named(doomed, tmp_path, monkeypatch):
     cluster = doomed.cluster
     dsave.save(small(cluster), tmp_path / "export", cluster=cluster)

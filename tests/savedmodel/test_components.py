@@ -4,7 +4,7 @@
 - expanded, each replica but the first and each part is a child of `_components`, after all
   else, and the first too where replicas are added up; plain variables, strings' parts, and
   dtypes without variables or sums have none
-- names that are taken get others; a model that has `_components` cannot be expanded
+- names that are taken get others; their parent too
 - entries are of bytes that are stored: of the same run, of its rows, of its slices
 - hosts say themselves where those are that nobody else can know: parts of what is stored in one
   piece, and replicas that differ
@@ -12,7 +12,6 @@
 
 import pytest
 
-from dsave.errors import ModelError
 from dsave.format.bundle import Entry
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
@@ -101,11 +100,12 @@ def test_components_of_one_name_get_names_of_their_own(make):
     assert [name for name, _ in after.nodes[3].children] == ["x/replica_1", "x/replica_1_1"]
 
 
-def test_the_name_of_their_parent_is_reserved_where_it_is_needed(make):
+def test_their_parent_has_a_name_that_is_not_taken(make):
     graph = make.model(_components=[make.mirrored("v")])
     assert expanded(graph, NONE) == (graph, ())
-    with pytest.raises(ModelError, match=r"_components: .*give it another name"):
-        expanded(graph, EXPAND)
+    after, (component,) = expanded(graph, EXPAND)
+    assert [name for name, _ in after.nodes[0].children] == ["_components", "_components_1"]
+    assert component.key == "_components_1/v.Sreplica_1/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def test_mirrored_replicas_are_the_same_bytes(make):
