@@ -23,6 +23,7 @@ from dsave.model.variable import Variable
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
 from dsave.savedmodel.composed import COMPOSED
 from dsave.savedmodel.programs import BRANCHES, CASES, LOOPS, Programs, Source, Step
+from dsave.savedmodel.read_values import read_tensor
 from dsave.savedmodel.tensor_lists import LISTS
 
 _PASSED = frozenset(
@@ -155,7 +156,7 @@ class Interpreter:
         if step.functions:
             return self._functions(step, inputs, call)
         if op == CONST:
-            return [step.attrs["value"]]
+            return [self._constant(step)]
         if inputs and isinstance(inputs[0], Handle):
             inputs[0] = call.value(inputs[0])
         if op == READ:
@@ -172,6 +173,14 @@ class Interpreter:
         else:
             results = call_op(op, inputs, step.attrs)
         return list(map(operand, results)) if isinstance(results, list) else [operand(results)]
+
+    def _constant(self, step: Step) -> Attr:
+        """Its array; a large one is made where it is wanted, and not kept."""
+        found = step.attrs.get("value")
+        if found is None:
+            tensor = step.node.attr["value"].tensor
+            return read_tensor(tensor, self._file, step.node.name, large=True)
+        return found
 
     def _functions(self, step: Step, inputs: list[Any], call: "_Call") -> list[Any]:
         """Run those that a node runs."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dsave.errors import CorruptionError, DtypeError, ModelError
 from dsave.functions.graph import CONST, Attr
 from dsave.functions.table import OPS
+from dsave.model.dtype import DTYPES
 from dsave.proto.graph_pb2 import FunctionDef, FunctionDefLibrary, NodeDef
 from dsave.savedmodel.read_values import read_attr
 
@@ -19,6 +20,7 @@ CASES = frozenset({"Case", "StatelessCase"})
 LOOPS = frozenset({"While", "StatelessWhile"})
 """Ops that run functions: one, one of two, one of several, two again and again."""
 
+_NUMBERS = frozenset(dtype.number for dtype in DTYPES)
 _MAX_DEPTH = 100
 _DIGITS = 9
 
@@ -30,8 +32,9 @@ Source = tuple[int, int]
 class Step:
     """One node; `functions` are the names of those that it runs.
 
-    `op` is the node's, or what no op is called: a constant that no array holds. `done` are the
-    steps whose outputs nobody wants after it.
+    `op` is the node's, or what no op is called: a constant that no array holds. The value of
+    one that is much larger than its message is not among `attrs`. `done` are the steps whose
+    outputs nobody wants after it.
     """
 
     node: NodeDef
@@ -116,7 +119,9 @@ class Programs:
                 if op == CONST and "value" not in attrs:
                     if not node.attr["value"].HasField("tensor"):
                         raise CorruptionError(self._file, name, f"{node.name!r} has no value")
-                    op = f"{CONST} of dtype number {node.attr['value'].tensor.dtype}"
+                    number = node.attr["value"].tensor.dtype
+                    if number not in _NUMBERS:
+                        op = f"{CONST} of dtype number {number}"
                 program.steps.append(Step(node, op, attrs, inputs, self._functions(node)))
         program.results = [source(reference) for reference in wanted]
         last = {step: at for at, each in enumerate(program.steps) for step, _ in each.inputs}

@@ -19,7 +19,8 @@ from dsave.proto.object_graph_pb2 import StructuredValue
 from dsave.proto.types_pb2 import TensorShapeProto
 
 _MAX_ELEMENTS = 1 << 28
-"""Of a constant that says some of its elements and leaves the others to be repeated."""
+_MAX_TIMES = 8
+"""How often the last of several elements is repeated before a constant counts as large."""
 
 _LISTS = {
     "int32": "int_val",
@@ -46,12 +47,18 @@ _LISTS = {
 """The field that has the elements of a tensor as numbers, where that is all there is to it."""
 
 
-def read_tensor(proto: TensorProto, file: str, name: str) -> NDArray[Any]:
+def read_tensor(
+    proto: TensorProto, file: str, name: str, *, large: bool = False
+) -> NDArray[Any]:
     """A read-only array; `file` and `name` say whose it is.
+
+    The last element that is given stands for all that are not. One alone is kept once; `large`
+    allows an array that is much larger than the message.
 
     Raises:
         CorruptionError: it has more elements than its shape, or none of them.
         DtypeError: no array has its dtype.
+        ModelError: it is too large.
     """
     dtype = dtype_numbered(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -60,8 +67,13 @@ def read_tensor(proto: TensorProto, file: str, name: str) -> NDArray[Any]:
     count = math.prod(shape)
     given = _elements(proto, dtype, file, name)
     missing = count - len(given)
-    if missing < 0 or (missing and (not len(given) or count > _MAX_ELEMENTS)):
+    if missing < 0 or (missing and not len(given)):
         raise CorruptionError(file, name, f"{len(given)} elements for the shape {shape}")
+    most = _MAX_ELEMENTS if large or len(given) == 1 else _MAX_TIMES * len(given)
+    if missing and count > most:
+        raise ModelError(name, f"a constant of shape {shape} with {missing} elements left out")
+    if len(given) == 1:  # an array that is read-only, and no larger than what is given
+        return np.broadcast_to(given.reshape(()), shape)
     if missing:
         given = np.concatenate([given, np.repeat(given[-1:], missing)])
     array = given.reshape(shape)
@@ -98,7 +110,7 @@ def read_attr(proto: AttrValue, file: str, name: str) -> Attr | None:
     Raises:
         CorruptionError: a tensor that contradicts itself.
         DtypeError: no array has the dtype of a tensor.
-        ModelError: a shape without a rank.
+        ModelError: a shape without a rank, or a tensor much larger than its message.
     """
     kind = proto.WhichOneof("value")
     if kind == "type":

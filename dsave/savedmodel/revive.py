@@ -13,8 +13,8 @@ from dsave.model.trackable import Module
 from dsave.savedmodel.tree import Kind, Tree, TreeNode
 
 _DIGITS = 9
-_MAX_ITEMS = 1 << 24
-"""Items of all lists and tuples, which are made on the word of the last one's name."""
+_MAX_SPARE = 1 << 20
+"""Items of all lists and tuples that are there on the word of the last one's name alone."""
 
 
 def revive(tree: Tree, root: Module, leaves: Mapping[int, object], file: str) -> None:
@@ -34,7 +34,7 @@ class _Revival:
     ) -> None:
         self._nodes = tree.nodes
         self._file = file
-        self._items = 0
+        self._spare = _MAX_SPARE
         self._made: dict[int, Any] = {**leaves, 0: root}
         for number, node in enumerate(self._nodes):
             if number not in self._made and node.kind in _EMPTY:
@@ -92,8 +92,8 @@ class _Revival:
             elif child in self._made:
                 items[int(name)] = self._made[child]
         length = max(items, default=-1) + 1
-        self._items += length
-        if self._items > _MAX_ITEMS:
+        self._spare -= length - len(items)
+        if self._spare < 0:
             raise CorruptionError(self._file, "", f"a list in it claims to have {length} items")
         return [items.get(index) for index in range(length)], fields
 

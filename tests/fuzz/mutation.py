@@ -13,7 +13,10 @@ from dsave.format.crc32c import crc32c, mask
 from dsave.format.table import TableBuilder, read_table
 from dsave.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 
-_NUMBERS = (0, 1, -1, 2, 127, 128, 255, 1 << 16, (1 << 31) - 1, -(1 << 31), 1 << 40, -(1 << 63))
+_NUMBERS = (
+    *(0, 1, -1, 2, 127, 128, 255, 1 << 16, 1 << 20, 1 << 24, 1 << 28, (1 << 31) - 1, 1 << 40),
+    *(-(1 << 31), -(1 << 63)),
+)
 _TEXTS = ("", "..", "/", "../../etc/passwd", "a" * 300, "\0", "signatures", "_components", "0")
 _FOOTER_NBYTES = 48
 
