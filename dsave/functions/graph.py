@@ -142,6 +142,10 @@ class Node:
     capture: int | None = None
 
 
+Call = tuple[Any, tuple[tuple[object, ...], dict[str, object]]]
+"""A function, and what it was called with: TensorSpecs, and Python values as they were."""
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionGraph:
     """One traced function.
@@ -150,7 +154,9 @@ class FunctionGraph:
     `structured_inputs`, (positional, by keyword), whose leaves are these TensorSpecs and
     Python values that were traced as they were. `outputs` are in the order of the flattened
     `structured_outputs`, whose leaves are TensorSpecs and None. Dicts are flattened by sorted
-    key. `captures` are in the order of their first use.
+    key. `captures` are in the order of their first use. `calls` are the functions that were
+    called, whose graphs are parts of this one, each with (positional, by keyword) what it was
+    called with.
     """
 
     name: str
@@ -160,3 +166,4 @@ class FunctionGraph:
     captures: tuple[Capture, ...]
     outputs: tuple[Output, ...]
     structured_outputs: object
+    calls: tuple[Call, ...] = ()
