@@ -6,6 +6,7 @@ which says *what* is read; how is a matter of the policy of a save.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -93,6 +94,12 @@ class TensorSpec:
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
         return f"TensorSpec({list(self.dims)}, {self.dtype.name!r}{name})"
+
+
+@lru_cache(maxsize=4096)
+def unnamed_spec(shape: Shape, dtype: DType) -> TensorSpec:
+    """The spec of tensors in a graph, of which few differ."""
+    return TensorSpec(shape, dtype)
 
 
 def _dim(extent: object, shape: object) -> int | str | None:

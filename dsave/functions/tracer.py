@@ -21,6 +21,7 @@ from dsave.functions.graph import (
     Node,
     Output,
     TensorSpec,
+    unnamed_spec,
 )
 from dsave.functions.names import Names
 from dsave.functions.number import Extent
@@ -195,7 +196,7 @@ class Trace:
         )
 
     def _add_constant(self, dtype: DType, array: Array) -> Output:
-        spec = TensorSpec(array.shape, dtype)
+        spec = unnamed_spec(array.shape, dtype)
         attrs: Attrs = {"dtype": dtype, "value": array}
         (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
         return tensor.output
