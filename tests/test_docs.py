@@ -160,7 +160,7 @@ def test_the_command_of_the_readme_serves_what_its_python_saved(readme_ran):
         pytest.skip("saved_model_cli comes with TensorFlow")
     command, _, output = named(README, "saved_model_cli").partition("\n")
     program, *arguments = shlex.split(command.removeprefix("$ "))
-    arguments[arguments.index("/tmp/served")] = readme_ran[1]
+    arguments[arguments.index("$served")] = readme_ran[1]
     served = subprocess.run(
         [Path(sys.executable).with_name(program), *arguments],
         capture_output=True,
