@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields, is_dataclass
 
 from dsave.errors import NotCommittedError
 from dsave.format import naming
+from dsave.model.short_names import short_devices
 from dsave.model.slices import Box
 from dsave.model.variable import Aggregation, Synchronization
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
-from dsave.runtime.terminal import count_text, plain_table, short_devices, size_text, table_text
+from dsave.runtime.terminal import count_text, plain_table, size_text, table_text
 from dsave.savedmodel.summary import (
     Shape,
     Summary,
