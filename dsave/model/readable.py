@@ -19,6 +19,12 @@ from dsave.errors import ModelError
 Reader = Callable[[Any], Any]
 """From a variable, or a component of one, to an array or a symbolic tensor."""
 
+_HINT = (
+    "a variable is a description without a value; cluster.read(variable) reads it and "
+    "cluster.assign(variable, value) replaces it, in a step host.value and host.assign do, "
+    "and code in a dsave.function can compute with it"
+)
+
 _reader: ContextVar[Reader | None] = ContextVar("dsave_reader", default=None)
 _eager: list[Reader] = []
 
@@ -74,8 +80,7 @@ def value_of(item: Any) -> Any:
     if reader is None:
         raise ModelError(
             getattr(item, "name", "variable"),
-            "a variable is a description without a value; cluster.read(variable) reads it, "
-            "and code in a dsave.function can compute with it",
+            _HINT,
         )
     # Whoever looks a value up has variables as keys, and compares descriptions.
     token = _reader.set(None)
@@ -169,5 +174,5 @@ class Readable(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         """What arrays have: attributes and methods of the value."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"a variable has no {name!r}", name=name, obj=self)
+            raise AttributeError(f"a variable has no {name!r}; {_HINT}", name=name, obj=self)
         return getattr(value_of(self), name)
