@@ -17,7 +17,8 @@ from dsave.model.variable import Variable
 METHOD_SLOT = "function "
 """Before the name of a method: where an object keeps its own function of it."""
 
-_VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
+VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
+"""The last part of the key of a variable's value."""
 
 
 class Module:
@@ -76,7 +77,7 @@ class ObjectGraph:
 
 def checkpoint_key(path: tuple[str, ...]) -> str:
     """The key of the variable at `path`: its names escaped, joined, and the value's suffix."""
-    return "/".join([*map(_escaped, path), _VALUE_SUFFIX])
+    return "/".join([*map(_escaped, path), VALUE_SUFFIX])
 
 
 def _escaped(name: str) -> str:

@@ -109,7 +109,11 @@ def bind_to(
                 met.add(pair)
                 queue.append(pair)
     if not partial:
-        absent = [v.name for number, _, v in graph.variables() if number not in taken]
+        absent = [
+            "/".join(graph.nodes[number].path)
+            for number, _, _ in graph.variables()
+            if number not in taken
+        ]
         unused = [v.path for number, v in tree.variables().items() if number not in bound]
         hint = "allow_partial_checkpoint=True loads what both have"
         if absent:
