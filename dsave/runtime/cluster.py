@@ -186,6 +186,8 @@ class Cluster:
         """Equal copies on several devices; None: on every GPU, or without any on every CPU:0.
 
         `initial` as in `variable`; a function must return equal arrays on every host.
+        `aggregation`: "none", "sum", "mean" or "only_first_replica". It is saved with the
+        variable, for TensorFlow; here replicas are equal whatever it is.
 
         Raises:
             DeviceError: the cluster has no such device, or one is named twice.
@@ -216,6 +218,9 @@ class Cluster:
         dtype: object = None,
     ) -> SyncOnReadVariable:
         """Copies that differ, and are worth their sum, mean or first. Each begins as `initial`.
+
+        `aggregation`: "sum", "mean" or "only_first_replica". `devices` as in
+        `mirrored_variable`.
 
         Raises:
             DeviceError, DtypeError, ModelError: as `mirrored_variable`.
