@@ -7,12 +7,14 @@
 - What TensorFlow saved is shown with its signatures, functions and aliases.
 - `verify` has a line for each finding, and as JSON an object; what it finds is in test_verify.
 - `cluster` prints hosts and devices, and refuses what the config may not say.
-- An error is one line on stderr; the exit code is 1, for usage and configs 2.
+- An error is one line on stderr; the exit code is 1, for usage and configs 2. That nobody
+  reads any more is not said.
 - Only `demo` imports Ray.
 """
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import dsave
 from dsave.cli import main
 from dsave.format import naming
 from dsave.model import new_variable
@@ -381,6 +384,24 @@ def test_errors_are_on_stderr(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"dsave: {tmp_path}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly(saved):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dsave", "show", str(saved)]
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_has_whole_sentences_on_commands_and_the_version_is_the_packages():
+    lines = run("--help")[1].partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == ["cluster", "demo", "show", "verify"]
+    assert all(line.endswith(".") and not line.endswith("..") for line in lines)
+    assert run("--version")[1].endswith(f"version {dsave.__version__}\n")
 
 
 def test_only_the_demo_imports_ray(saved):
