@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from dsave.errors import ModelError, OptionTypeError
 from dsave.model.asset import Asset
@@ -28,6 +29,11 @@ class Module:
     hold some, are saved under their names; methods that are functions too. All others (numbers,
     arrays, strings) are not part of the model.
     """
+
+    if TYPE_CHECKING:  # any attribute may be set, and read again; `object` does the rest
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def is_text(name: str) -> bool:
