@@ -174,6 +174,17 @@ def test_of_a_path_that_each_host_has_to_itself_that_is_said(pair, private, tmp_
         assert "local_paths" not in raised.value.problem
 
 
+def test_what_is_in_the_memory_of_one_process_is_read_by_that_alone(pair, tmp_path):
+    url = f"memory://{tmp_path.name}/export"
+    model, local = small(pair), "/job:localhost"
+    options = dsave.SaveOptions(experimental_io_device=local)
+    dsave.save(model, url, options=options, cluster=pair)
+    with pytest.raises(dsave.OptionError, match="directory: 'memory://"):
+        dsave.load(url, pair)
+    loaded = dsave.load(url, pair, dsave.LoadOptions(experimental_io_device=local))
+    assert values(pair, loaded) == values(pair, model)
+
+
 def flip(directory, value):
     """Change one bit of these stored bytes."""
     for file in data_files(directory):

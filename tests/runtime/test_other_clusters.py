@@ -48,18 +48,6 @@ def test_a_save_of_what_another_cluster_made_is_refused(pair, other, tmp_path):
     assert not (tmp_path / "export").exists()
 
 
-def test_a_save_of_what_is_on_a_host_of_another_cluster_alone_says_so(pair, start, tmp_path):
-    model = dsave.Module()
-    with pair.device("/job:worker/task:1"):
-        model.w = pair.variable(1.0, "w")
-    place = "/job:worker/replica:0/task:1"
-    with (
-        start(tasks=1) as smaller,
-        pytest.raises(dsave.ModelError, match=f"^w: it is of another cluster, on {place}"),
-    ):
-        dsave.save(model, tmp_path / "export", cluster=smaller)
-
-
 def test_a_function_reads_each_variable_from_its_own_cluster(pair, other):
     first, second = pair.variable(10.0, "a"), other.variable(20.0, "b")
     both = dsave.function(lambda: np.add(first, second), input_signature=[])
