@@ -181,9 +181,7 @@ def test_what_numpy_cannot_run_is_described_and_noted(loaded):
 
 
 def test_a_signature_that_is_not_there_is_an_error_that_names_those_that_are(loaded):
-    there = (
-        r"no entry 'serving_default'; of its signatures there are 'dense', 'minus', 'unknown'"
-    )
+    there = r"no entry 'serving_default'; its signatures are 'dense', 'minus', 'unknown'"
     with pytest.raises(dsave.MissingKeyError, match=there):
         loaded.signatures["serving_default"]
     assert loaded.signatures.get("serving_default") is None

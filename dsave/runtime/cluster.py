@@ -315,9 +315,8 @@ class Cluster:
         """Call `step(host, *args)` on every host (or these), and return the results by host.
 
         `host` has `name`, `devices`, `value(variable, device=None)` and
-        `assign(variable, array, device=None)`. None waits as long as the hosts live.
-
-        Hosts may be named in part, `/job:worker/task:0`.
+        `assign(variable, array, device=None)`. Each of `hosts` may be named in part,
+        `/job:worker/task:0`. Without `timeout_s` this waits as long as the hosts live.
 
         Raises:
             OptionTypeError: the step is no function, or one that only begins when it is called.

@@ -26,8 +26,9 @@ class Signatures(dict[str, Any]):
         self._directory = directory
 
     def __missing__(self, key: str) -> Any:
-        there = ", ".join(map(repr, self)) or "none"
-        raise MissingKeyError(self._directory, key, f"of its signatures there are {there}")
+        there = ", ".join(map(repr, self))
+        hint = f"its signatures are {there}" if there else "it has no signatures"
+        raise MissingKeyError(self._directory, key, hint)
 
 
 class LoadedModel(Module):

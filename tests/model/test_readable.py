@@ -145,7 +145,7 @@ def test_without_a_reader_the_error_says_what_reads_it(w, expression, monkeypatc
 
 @pytest.mark.parametrize("name", ["numpy", "value", "assign"])
 def test_habits_from_tensorflow_are_told_what_reads_and_assigns(w, name):
-    hint = rf"no '{name}'; .*cluster\.read.*cluster\.assign.*host\.value.*dsave\.function"
+    hint = rf"no '{name}': .*cluster\.read.*cluster\.assign.*host\.value.*dsave\.function"
     with pytest.raises(AttributeError, match=hint):
         getattr(w, name)()
 
