@@ -29,6 +29,7 @@ from dsave.runtime.assets import ServedAssets, find_assets
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.coordinator import Coordinator
 from dsave.runtime.host_save import marker_of
+from dsave.runtime.loaded import LoadedVariable
 from dsave.runtime.participants import Participants
 from dsave.runtime.paths import location
 from dsave.runtime.progress import ProgressBars
@@ -110,8 +111,7 @@ def save(
         raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     device = options.experimental_io_device
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
-    graph = trace(model, functions_of, (Function, ConcreteFunction))
-    _warn(graph)
+    graph = _graph(model)
     assets = find_assets(asset for _, asset in graph.assets())
     metadata = build_saved_model(graph, options, signatures, user_stack(), assets.names)
     object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
@@ -274,8 +274,16 @@ def _result(
     )
 
 
-def _warn(graph: ObjectGraph) -> None:
-    """Say what of the model TensorFlow will not find, or nobody."""
+def _graph(model: object) -> ObjectGraph:
+    """The objects of a model, and a word on what of them nobody will find in the save."""
+    graph = trace(model, functions_of, (Function, ConcreteFunction, LoadedVariable))
+    for node in graph.nodes:
+        if isinstance(node.value, LoadedVariable):
+            raise ModelError(
+                "/".join(node.path),
+                "it was loaded without a cluster, and hosts save what is on them; load the "
+                "model onto the cluster: dsave.load(directory, cluster)",
+            )
     unknown = [v for _, _, v in graph.variables() if not v.dtype.variable]
     if unknown:
         _log.warning(
@@ -286,9 +294,10 @@ def _warn(graph: ObjectGraph) -> None:
     for path in left_out(graph):
         _log.warning(
             "%r holds variables or modules, and is not saved: only modules, lists, tuples and "
-            "dicts are followed",
+            "dicts are followed; make it a dsave.Module",
             path,
         )
+    return graph
 
 
 def _new_epoch() -> str:

@@ -1,6 +1,7 @@
 """The benchmarks run, small, and say what they promise.
 
-Claims: that of saves prints a rate for each route, and each host's peak memory; --small prints
+Claims: that of saves prints a rate for each route, and each host's peak memory, and what
+TensorFlow makes of it; --small prints
 seconds; its JSON has every save. That of reads prints a rate or a time for each kind of read.
 Either leaves nothing in the directory that it was given.
 """
@@ -19,19 +20,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NUMBER = r"\d+\.\d+"
 
 
-def run(directory, *options, program="throughput.py"):
+def run(directory, *options, program="throughput.py", others="--no-tensorflow"):
     return subprocess.run(
-        [
-            sys.executable,
-            BENCHMARKS / program,
-            "--no-tensorflow",
-            "--directory",
-            directory,
-            *options,
-        ],
+        [sys.executable, BENCHMARKS / program, others, "--directory", directory, *options],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     ).stdout
 
@@ -57,6 +51,24 @@ def test_it_prints_rates_and_peak_memory_and_leaves_nothing(tmp_path):
     for by_side in seconds.values():
         assert len(by_side["dsave"]) == 2
         assert min(by_side["dsave"]) > 0
+
+
+@pytest.mark.tf
+@pytest.mark.usefixtures("tf")
+def test_the_rates_are_set_beside_those_of_tensorflow(tmp_path):
+    options = ("--gib", "0.01", "--repeats", "1")
+    printed = run(tmp_path, *options, others="--tensorflow")
+    for route in ("local", "designated"):
+        for side in ("dsave", "TensorFlow", "ratio"):
+            line = rf"^{route} +{side} +{NUMBER} +{NUMBER}$"
+            assert re.search(line, printed, re.MULTILINE), (route, side)
+    options = (*options, "--keys", "100")
+    printed = run(tmp_path, *options, program="reading.py", others="--tensorflow")
+    for side in ("tf.train.load_checkpoint", "tf.train.Checkpoint.read"):
+        assert re.search(rf"^{side} +{NUMBER} +{NUMBER}$", printed, re.MULTILINE)
+        line = rf"^dsave.open / {side} +{NUMBER} +{NUMBER}  ratio$"
+        assert re.search(line, printed, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_small_variables_are_timed_in_seconds(tmp_path):

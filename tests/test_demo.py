@@ -1,6 +1,6 @@
 """`dsave demo` trains, saves in six ways, checks what it saved, and leaves a classifier.
 
-- It ends with exit code 0 after it printed each of its checks, in less than a minute.
+- It ends with exit code 0 after it printed each of its checks.
 - All that it leaves is one directory, and the line that it prints serves what is there.
 - Its cluster is that of cluster_configs/local.yaml.
 - Without scikit-learn it says what to install.
@@ -65,9 +65,11 @@ def test_the_demo_checks_all_that_it_saved(ran):
     ):
         assert output.count(f"checked: {claim}\n") == 7
     by_tensorflow = re.findall("checked: TensorFlow .* loads the same, bit for bit", output)
-    assert len(by_tensorflow) + output.count("unchecked: TensorFlow") == 7
+    times = 7 if importlib.util.find_spec("tensorflow") else 0
+    assert len(by_tensorflow) == times
+    assert output.count("unchecked: TensorFlow") == 7 - times
     classified = output.count("checked: what it loaded classifies alike, to 1e-05\n")
-    assert classified == 7 + len(by_tensorflow)
+    assert classified == 7 + times
     assert "every check passed; all that the hosts wrote is removed again" in output
 
 

@@ -237,13 +237,13 @@ def test_the_python_of_the_functions_runs_and_is_traced():
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/design.md", "docs/format.md", "docs/functions.md"]
+    "document",
+    ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))],
 )
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text("utf-8")
     text = re.sub("^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert links
     for link in links:
         name, _, anchor = link.partition("#")
         target = (ROOT / document).parent / name

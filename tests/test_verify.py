@@ -29,12 +29,17 @@ from dsave.format.bundle import ShardWriter, build_index
 from dsave.format.bundle_reader import read_index
 from dsave.model.dtype import dtype_of
 from dsave.options import VariablePolicy
-from dsave.proto.saved_model_pb2 import SavedModel
+from dsave.proto.saved_model_pb2 import FingerprintDef, SavedModel
 from dsave.runtime import source
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.verify import verify
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+CHANGED = (
+    naming.FINGERPRINT_FILE,
+    "",
+    "it is of another saved_model.pb, or was changed itself",
+)
 FILES = [naming.data_file(shard, 3) for shard in range(3)]
 UNREADABLE = "it cannot be read: [Errno 5] Input/output error"
 
@@ -240,6 +245,7 @@ def test_every_variable_of_another_dtype_or_shape_is_found(models, tmp_path):
     rewrite_graph(saved, change)
     of_w = "it is a variable of dtype number 1 and shape (2, 4), "
     assert findings(saved) == [
+        CHANGED,
         (
             naming.SAVED_MODEL_FILE,
             "step",
@@ -281,10 +287,46 @@ def test_signatures_that_are_not_those_of_the_fingerprint_are_found(saved):
 def test_of_a_fingerprint_of_other_rules_the_index_is_checked_alone(saved):
     file = saved / naming.FINGERPRINT_FILE
     rewrite_graph(saved, lambda m: m.graph_def.node[0].ClearField("attr"))
-    stored = file.read_bytes()
-    file.write_bytes(stored.replace(b"\x32\x02\x08\x04", b"\x32\x02\x08\x09"))
-    assert file.read_bytes() != stored
+    fingerprint = FingerprintDef.FromString(file.read_bytes())
+    fingerprint.ClearField("dsave_checksum")
+    fingerprint.saved_model_checksum = 1  # whatever that is of
+    fingerprint.version.producer = 9
+    file.write_bytes(fingerprint.SerializeToString())
     assert findings(saved) == []
+    fingerprint.checkpoint_hash += 1
+    file.write_bytes(fingerprint.SerializeToString())
+    problem = "it is of a model with another index"
+    assert findings(saved) == [(naming.FINGERPRINT_FILE, "", problem)]
+
+
+def test_a_constant_that_changed_is_found(saved):
+    rewrite_graph(saved, lambda m: m.graph_def.library.function.add())
+    assert findings(saved) == [CHANGED]
+
+
+@given(data=st.data())
+def test_a_byte_that_changed_in_the_graph_is_found(models, tmp_path_factory, data):
+    saved = models.write(tmp_path_factory.mktemp("flipped") / "saved", *models.example())
+    file = saved / naming.SAVED_MODEL_FILE
+    flip(file, data.draw(st.integers(0, file.stat().st_size - 1)))
+    assert {where for where, _, _ in findings(saved)} <= {
+        naming.SAVED_MODEL_FILE,
+        naming.FINGERPRINT_FILE,
+    }
+    assert findings(saved)
+
+
+def test_a_number_that_changed_in_the_fingerprint_is_found(saved):
+    file = saved / naming.FINGERPRINT_FILE
+    data = file.read_bytes()
+    for position in range(len(data)):
+        flip(file, position)
+        # The last byte of a number has bits that say nothing.
+        assert findings(saved) or parsed(file.read_bytes()) == parsed(data), position
+
+
+def parsed(fingerprint):
+    return FingerprintDef.FromString(fingerprint)
 
 
 def test_bytes_of_no_tensor_are_counted_and_no_finding(saved):

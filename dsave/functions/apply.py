@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.graph import Attr, TensorSpec
+from dsave.functions.graph import Attr, unnamed_spec
 from dsave.functions.known import Known
 from dsave.functions.op import Arg, Op
 from dsave.functions.operands import Value, spec_dtype
@@ -31,7 +31,7 @@ def apply(op: Op, *inputs: Value | Sequence[Value], **given: Attr) -> Any:
         known = (Known(value) if isinstance(value, Tensor) else value for value in flat)
         shapes = op.shape(attrs, *known)
         specs = [
-            TensorSpec(shape, dtype)
+            unnamed_spec(shape, dtype)
             for shape, dtype in zip(
                 shapes if isinstance(shapes, list) else [shapes],
                 op.output_dtypes(attrs),

@@ -5,7 +5,7 @@ from typing import Any
 
 from dsave.errors import OptionTypeError
 from dsave.functions.arguments import check_names, fitting_value
-from dsave.functions.graph import FunctionGraph, TensorSpec
+from dsave.functions.graph import Call, FunctionGraph, TensorSpec
 from dsave.functions.operands import Value
 from dsave.functions.run import record_graph, run_graph
 from dsave.functions.structure import mapped
@@ -23,6 +23,11 @@ class ConcreteFunction:
     def graph(self) -> FunctionGraph:
         """What was traced."""
         return self._graph
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The functions that it called when it was traced."""
+        return self._graph.calls
 
     @property
     def name(self) -> str:
@@ -67,6 +72,8 @@ class ConcreteFunction:
     def _results(self, arguments: list[Value]) -> object:
         """The results for arguments that fit."""
         trace = current_trace()
+        if trace is not None:
+            trace.calls += self.calls
         outputs: Iterator[object] = iter(
             run_graph(self.graph, arguments, value_of)
             if trace is None

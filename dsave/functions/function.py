@@ -1,13 +1,14 @@
 """`dsave.function`: numpy code that runs as it is, and is traced where a graph is wanted."""
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any, overload
 
 import numpy as np
 
-from dsave.errors import OptionTypeError
+from dsave.errors import OptionTypeError, TraceError
 from dsave.functions.arguments import (
     Args,
     Change,
@@ -23,7 +24,7 @@ from dsave.functions.concrete_function import ConcreteFunction
 from dsave.functions.graph import FunctionGraph, TensorSpec
 from dsave.functions.structure import flatten, key_of, mapped
 from dsave.functions.table import FACES
-from dsave.functions.tracer import Trace
+from dsave.functions.tracer import Trace, current_trace
 from dsave.model.readable import reading_eagerly, values_in
 from dsave.model.trackable import METHOD_SLOT, Module
 
@@ -108,6 +109,10 @@ class Function:
         """
         if self.input_signature is not None:
             args, kwargs = self._fitted(args, kwargs, fitting_value)
+        elif (trace := current_trace()) is not None:
+            with contextlib.suppress(TypeError):  # of variables, say, there are no specs
+                specs: Any = mapped(spec_of, self._bound(args, kwargs))
+                trace.calls.append((self, specs))
         with reading_eagerly():
             return values_in(self._call(*args, **kwargs))
 
@@ -150,6 +155,17 @@ class Function:
             else ConcreteFunction(self._traced(*each.structured_input_signature))
             for each in self.concrete_functions
         )
+
+    def traced_for(self, calls: Iterable[Any]) -> Iterator[ConcreteFunction]:
+        """What it is traced to for arguments that it was called with, and not traced for.
+
+        `calls` are (positional, by keyword). What cannot be traced alone is left out.
+        """
+        others = {key_of(specs): specs for specs in calls}
+        for key in () if self._adopted else others:
+            if key not in self._concrete:
+                with contextlib.suppress(TraceError):  # it is a part of its caller
+                    yield ConcreteFunction(self._traced(*others[key]))
 
     def wanted(self) -> Any:
         """(positional, by keyword): what the input_signature describes, and defaults.

@@ -6,6 +6,7 @@ which says *what* is read; how is a matter of the policy of a save.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -95,6 +96,12 @@ class TensorSpec:
         return f"TensorSpec({list(self.dims)}, {self.dtype.name!r}{name})"
 
 
+@lru_cache(maxsize=4096)
+def unnamed_spec(shape: Shape, dtype: DType) -> TensorSpec:
+    """The spec of tensors in a graph, of which few differ."""
+    return TensorSpec(shape, dtype)
+
+
 def _dim(extent: object, shape: object) -> int | str | None:
     # Of a tensor that is traced an unknown extent is itself a tensor.
     if extent is None or isinstance(getattr(extent, "spec", None), TensorSpec):
@@ -142,6 +149,10 @@ class Node:
     capture: int | None = None
 
 
+Call = tuple[Any, tuple[tuple[object, ...], dict[str, object]]]
+"""A function, and what it was called with: TensorSpecs, and Python values as they were."""
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionGraph:
     """One traced function.
@@ -150,7 +161,9 @@ class FunctionGraph:
     `structured_inputs`, (positional, by keyword), whose leaves are these TensorSpecs and
     Python values that were traced as they were. `outputs` are in the order of the flattened
     `structured_outputs`, whose leaves are TensorSpecs and None. Dicts are flattened by sorted
-    key. `captures` are in the order of their first use.
+    key. `captures` are in the order of their first use. `calls` are the functions that were
+    called, whose graphs are parts of this one, each with (positional, by keyword) what it was
+    called with.
     """
 
     name: str
@@ -160,3 +173,4 @@ class FunctionGraph:
     captures: tuple[Capture, ...]
     outputs: tuple[Output, ...]
     structured_outputs: object
+    calls: tuple[Call, ...] = ()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dsave.functions.graph import Array, Shape, TensorSpec
+from dsave.functions.graph import Array, Shape, TensorSpec, unnamed_spec
 from dsave.functions.number import Number
 from dsave.functions.stack import trace_error
 from dsave.functions.tensor import Tensor
@@ -71,7 +71,9 @@ def known_shape(value: Value) -> Shape:
 
 def described(value: Value) -> TensorSpec:
     """Shape and dtype of a tensor or an array."""
-    return TensorSpec(known_shape(value), spec_dtype(value))
+    if isinstance(value, Tensor):
+        return unnamed_spec(value.spec.shape, value.spec.dtype)
+    return unnamed_spec(value.shape, dtype_of(value.dtype))
 
 
 def spec_dtype(value: Value) -> DType:

@@ -15,11 +15,13 @@ from dsave.functions.graph import (
     READ,
     Array,
     Attrs,
+    Call,
     Capture,
     FunctionGraph,
     Node,
     Output,
     TensorSpec,
+    unnamed_spec,
 )
 from dsave.functions.names import Names
 from dsave.functions.number import Extent
@@ -50,7 +52,8 @@ class Trace:
     """A function's graph in the making.
 
     `faces` are what numpy's functions do to tensors. `recorded_shapes` are vectors of extents.
-    `refused_size` is the last error about a size that is not known.
+    `refused_size` is the last error about a size that is not known. `calls` are those of the
+    FunctionGraph.
     """
 
     def __init__(self, faces: Mapping[Callable[..., Any], Face]) -> None:
@@ -61,6 +64,7 @@ class Trace:
         self._constants = Constants(self._add_constant)
         self._shapes: dict[Output, tuple[int | Extent, ...]] = {}
         self.recorded_shapes: dict[Output, Tensor] = {}
+        self.calls: list[Call] = []
         # These calls do not return while the function is traced, so they are walked once.
         self._caller = sys._getframe(1)
         self.refused_size: TraceError | None = None
@@ -188,10 +192,11 @@ class Trace:
             tuple(self._captures),
             tuple(outputs),
             structure,
+            tuple(self.calls),
         )
 
     def _add_constant(self, dtype: DType, array: Array) -> Output:
-        spec = TensorSpec(array.shape, dtype)
+        spec = unnamed_spec(array.shape, dtype)
         attrs: Attrs = {"dtype": dtype, "value": array}
         (tensor,) = self.add(CONST, (), attrs, (spec,), (("output", 1),))
         return tensor.output

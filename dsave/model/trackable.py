@@ -8,7 +8,7 @@ one node, and its checkpoint key is the first path to it
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsave.errors import ModelError, OptionTypeError
@@ -17,6 +17,9 @@ from dsave.model.variable import Variable
 
 METHOD_SLOT = "function "
 """Before the name of a method: where an object keeps its own function of it."""
+
+_LOOKED_INTO = 3
+"""Levels of objects that are not followed in which variables are looked for."""
 
 VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
 """The last part of the key of a variable's value."""
@@ -93,9 +96,9 @@ def _escaped(name: str) -> str:
 def trace(
     root: object,
     functions_of: FunctionsOf = lambda _: {},
-    function_types: tuple[type, ...] = (),
+    leaf_types: tuple[type, ...] = (),
 ) -> ObjectGraph:
-    """Walk the objects below `root`; functions are objects of one of `function_types`.
+    """Walk the objects below `root`; objects of `leaf_types` are nodes too, such as functions.
 
     Raises:
         OptionTypeError: `root` is not a Module.
@@ -110,7 +113,7 @@ def trace(
             "this attribute of the model is reserved for what `save(signatures=...)` stores; "
             "del it, or give it another name",
         )
-    ends = (Variable, Asset, Module, *function_types)
+    ends = (Variable, Asset, Module, *leaf_types)
     ids: dict[int, int] = {id(root): 0}
     paths: dict[int, tuple[str, ...]] = {0: ()}
     nodes: list[Node] = []
@@ -132,22 +135,28 @@ def trace(
 
 
 def left_out(graph: ObjectGraph) -> Iterator[str]:
-    """Paths of what holds variables and is not followed: sets, deques, dataclasses, ..."""
+    """Paths of what holds variables and is not followed: sets, deques, other objects."""
     for node in graph.nodes:
         named = dict(node.children)
         for name, value in _members(node.value, node.path, lambda _: {}):
-            if name not in named and any(
-                isinstance(v, Variable | Module) for v in _held(value)
-            ):
+            if name not in named and _holds_variables(value, _LOOKED_INTO):
                 yield "/".join((*node.path, name))
 
 
+def _holds_variables(value: object, levels: int) -> bool:
+    if isinstance(value, Variable | Module):
+        return True
+    return levels > 0 and any(_holds_variables(each, levels - 1) for each in _held(value))
+
+
 def _held(value: object) -> Iterable[object]:
-    if is_dataclass(value) and not isinstance(value, type):
-        return vars(value).values() if hasattr(value, "__dict__") else ()
-    if isinstance(value, AbstractSet | Sequence) and not isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | type):
+        return ()
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, AbstractSet | Sequence):
         return value
-    return ()
+    return vars(value).values() if hasattr(value, "__dict__") else ()
 
 
 def _checked(name: str, path: tuple[str, ...]) -> str:

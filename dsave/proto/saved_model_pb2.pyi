@@ -213,7 +213,7 @@ class SaverDef(_message.Message):
     def __init__(self, filename_tensor_name: _Optional[str] = ..., save_tensor_name: _Optional[str] = ..., restore_op_name: _Optional[str] = ..., max_to_keep: _Optional[int] = ..., sharded: bool = ..., keep_checkpoint_every_n_hours: _Optional[float] = ..., version: _Optional[_Union[SaverDef.CheckpointFormatVersion, str]] = ...) -> None: ...
 
 class FingerprintDef(_message.Message):
-    __slots__ = ("saved_model_checksum", "graph_def_program_hash", "signature_def_hash", "saved_object_graph_hash", "checkpoint_hash", "uuid", "version")
+    __slots__ = ("saved_model_checksum", "graph_def_program_hash", "signature_def_hash", "saved_object_graph_hash", "checkpoint_hash", "uuid", "version", "dsave_checksum")
     SAVED_MODEL_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     GRAPH_DEF_PROGRAM_HASH_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_DEF_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +221,7 @@ class FingerprintDef(_message.Message):
     CHECKPOINT_HASH_FIELD_NUMBER: _ClassVar[int]
     UUID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    DSAVE_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     saved_model_checksum: int
     graph_def_program_hash: int
     signature_def_hash: int
@@ -228,4 +229,5 @@ class FingerprintDef(_message.Message):
     checkpoint_hash: int
     uuid: str
     version: _types_pb2.VersionDef
-    def __init__(self, saved_model_checksum: _Optional[int] = ..., graph_def_program_hash: _Optional[int] = ..., signature_def_hash: _Optional[int] = ..., saved_object_graph_hash: _Optional[int] = ..., checkpoint_hash: _Optional[int] = ..., uuid: _Optional[str] = ..., version: _Optional[_Union[_types_pb2.VersionDef, _Mapping]] = ...) -> None: ...
+    dsave_checksum: int
+    def __init__(self, saved_model_checksum: _Optional[int] = ..., graph_def_program_hash: _Optional[int] = ..., signature_def_hash: _Optional[int] = ..., saved_object_graph_hash: _Optional[int] = ..., checkpoint_hash: _Optional[int] = ..., uuid: _Optional[str] = ..., version: _Optional[_Union[_types_pb2.VersionDef, _Mapping]] = ..., dsave_checksum: _Optional[int] = ...) -> None: ...

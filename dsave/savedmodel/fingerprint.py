@@ -4,9 +4,10 @@
     signature_def_hash        each signature, by key
     saved_object_graph_hash   each concrete function, by uid
     checkpoint_hash           the checkpoint's index
+    dsave_checksum            saved_model.pb, all of it, and the fingerprint without this
 
 Source: tensorflow/cc/saved_model/fingerprinting.cc, core/graph/regularization. No loader needs
-a fingerprint. `saved_model_checksum` is left out.
+a fingerprint. `saved_model_checksum` is left out: TensorFlow alone knows of what it is.
 """
 
 import re
@@ -40,18 +41,22 @@ def build_fingerprint(saved_model: bytes, index: bytes, uuid: int) -> bytes:
         uuid=str(uuid),
     )
     proto.version.producer = _VERSION
+    proto.dsave_checksum = _checksum(saved_model, proto)
     return proto.SerializeToString(deterministic=True)
 
 
 def fingerprint_problems(fingerprint: bytes, saved_model: bytes, index: bytes) -> list[str]:
     """What of a model is not as a fingerprint says: of a valid saved_model.pb, of its index.
 
-    By the rules of other versions than this one's only the index can be checked.
+    All of a saved_model.pb is checked if dsave wrote it. By the rules of other versions than
+    this one's only the index can be checked.
     """
     try:
         stored = FingerprintDef.FromString(fingerprint)
     except DecodeError:
         return ["it cannot be parsed"]
+    if not stored.saved_model_checksum and not stored.dsave_checksum:
+        return ["it has no checksum of saved_model.pb"]
     meta_graph = SavedModel.FromString(saved_model).meta_graphs[0]
     names = meta_graph.object_graph_def.concrete_functions
     checks = {"index": (stored.checkpoint_hash, _hash(index))}
@@ -59,11 +64,22 @@ def fingerprint_problems(fingerprint: bytes, saved_model: bytes, index: bytes) -
         checks["signatures"] = stored.signature_def_hash, _signature_hash(meta_graph)
         checks["functions"] = stored.saved_object_graph_hash, _object_graph_hash(meta_graph)
         checks["graph"] = stored.graph_def_program_hash, _graph_hash(meta_graph.graph_def)
-    return [
+    found = [
         f"it is of a model with {'another' if what in {'index', 'graph'} else 'other'} {what}"
-        for what, (said, found) in checks.items()
-        if said != found
+        for what, (said, computed) in checks.items()
+        if said != computed
     ]
+    if not found and stored.dsave_checksum not in {0, _checksum(saved_model, stored)}:
+        found = ["it is of another saved_model.pb, or was changed itself"]
+    return found
+
+
+def _checksum(saved_model: bytes, fingerprint: FingerprintDef) -> int:
+    """The hash of the bytes of a saved_model.pb, and of what a fingerprint says beside it."""
+    said = FingerprintDef()
+    said.CopyFrom(fingerprint)
+    said.ClearField("dsave_checksum")
+    return _hash(saved_model + said.SerializeToString(deterministic=True))
 
 
 def _signature_hash(meta_graph: MetaGraphDef) -> int:

@@ -6,8 +6,9 @@ fingerprints order functions by the number.
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dsave.functions.concrete_function import ConcreteFunction
 from dsave.functions.function import Function
@@ -42,19 +43,32 @@ class LibraryFunction:
 
 
 class Traces:
-    """What functions are traced to for one save: by their code as it is then, and each once."""
+    """What functions are traced to for one save: by their code as it is then, and each once.
 
-    def __init__(self) -> None:
+    As in TensorFlow a function that others call is there for what they call it with too.
+
+    Raises:
+        TraceError: a function cannot be traced.
+    """
+
+    def __init__(self, functions: Iterable[Function | ConcreteFunction]) -> None:
         self._traced: dict[Function, tuple[ConcreteFunction, ...]] = {}
+        callers: list[ConcreteFunction] = []
+        for function in dict.fromkeys(functions):
+            if isinstance(function, Function):
+                self._traced[function] = function.traced_again()
+                callers += self._traced[function]
+            else:
+                callers.append(function)
+        called: dict[Function, list[Any]] = {}
+        for callee, arguments in (call for caller in callers for call in caller.calls):
+            if callee in self._traced:
+                called.setdefault(callee, []).append(arguments)
+        for callee, calls in called.items():
+            self._traced[callee] += tuple(callee.traced_for(calls))
 
     def __getitem__(self, function: Function) -> tuple[ConcreteFunction, ...]:
-        """All that is saved of a function.
-
-        Raises:
-            TraceError: it cannot be traced.
-        """
-        if function not in self._traced:
-            self._traced[function] = function.traced_again()
+        """All that is saved of a function."""
         return self._traced[function]
 
 

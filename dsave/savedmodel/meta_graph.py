@@ -91,7 +91,10 @@ def build_saved_model(
         OptionError, OptionTypeError: an option or the signatures ask for what cannot be done.
     """
     policy = options.variable_policy
-    traces = Traces()
+    aliases = list(_aliases(options.function_aliases or {}))
+    given = signatures.values() if isinstance(signatures, Mapping) else [signatures]
+    values = (*given, *(node.value for node in graph.nodes), *(f for _, f in aliases))
+    traces = Traces(f for f in values if isinstance(f, Function | ConcreteFunction))
     wanted = chosen_signatures(signatures, graph, traces)
     graph, components = expanded(graph, policy)
     object_graph = trackable_object_graph(graph, components)
@@ -119,8 +122,9 @@ def build_saved_model(
         for signature in wanted
     }
     set_saved_object_graph(objects, graph, components, policy, traces, library, added)
-    for name, alias in _aliases(options.function_aliases or {}, traces, library):
-        meta_graph.meta_info_def.function_aliases[name] = alias
+    for alias, function in aliases:
+        for each in traces[function] if isinstance(function, Function) else [function]:
+            meta_graph.meta_info_def.function_aliases[library[each].name] = alias
     _check_namespaces(main, options.namespace_whitelist or ())
     _add_init_op(meta_graph, names, [f"^{asset.initializer}" for asset in assets])
     if not options.experimental_skip_saver:
@@ -166,31 +170,29 @@ def _add_variables(
 
 
 def _aliases(
-    aliases: Mapping[str, object], traces: Traces, library: Library
-) -> Iterator[tuple[str, str]]:
-    """(name in the library, alias) of each function that has one."""
+    aliases: Mapping[str, object],
+) -> Iterator[tuple[str, Function | ConcreteFunction]]:
+    """(alias, function) of each function that has one."""
     for alias, given in aliases.items():
         if not isinstance(alias, str):
             raise OptionTypeError("function_aliases", f"an alias is a str, got {alias!r}")
-        for function in _functions(alias, given, traces):
-            yield library[function].name, alias
+        for function in _functions(alias, given):
+            yield alias, function
 
 
 def _functions(
-    alias: str, given: object, traces: Traces, around: tuple[object, ...] = ()
-) -> Iterator[ConcreteFunction]:
+    alias: str, given: object, around: tuple[object, ...] = ()
+) -> Iterator[Function | ConcreteFunction]:
     """Those in nested iterables; `around` are the iterables that this one is in."""
-    if isinstance(given, ConcreteFunction):
+    if isinstance(given, Function | ConcreteFunction):
         yield given
-    elif isinstance(given, Function):
-        yield from traces[given]
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         if any(given is other for other in around):
             raise OptionTypeError(
                 "function_aliases", f"alias {alias!r} is for a {type(given).__name__} in itself"
             )
         for item in given:
-            yield from _functions(alias, item, traces, (*around, given))
+            yield from _functions(alias, item, (*around, given))
     else:
         raise OptionTypeError(
             "function_aliases",

@@ -87,8 +87,11 @@ class Programs:
     def _look(
         self, name: str, found: set[str], seen: set[str], callers: tuple[str, ...]
     ) -> None:
-        if name in callers or len(callers) > _MAX_DEPTH:
+        if name in callers:
             raise CorruptionError(self._file, name, "the function calls itself")
+        if len(callers) > _MAX_DEPTH:
+            problem = f"more than {_MAX_DEPTH} functions call each other in a row"
+            raise CorruptionError(self._file, name, problem)
         if name in seen:
             return
         for step in self[name].steps:

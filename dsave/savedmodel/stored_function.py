@@ -13,7 +13,7 @@ from dsave.errors import ModelError, OptionTypeError, TraceError
 from dsave.functions.arguments import fitted, fitting_value, named
 from dsave.functions.concrete_function import ConcreteFunction
 from dsave.functions.function import Function
-from dsave.functions.graph import FunctionGraph, TensorSpec
+from dsave.functions.graph import Call, FunctionGraph, TensorSpec
 from dsave.functions.structure import flatten, mapped
 from dsave.model.asset import Asset
 from dsave.model.readable import value_of
@@ -107,6 +107,11 @@ class StoredFunction(ConcreteFunction):
             args, kwargs = self._inputs
             self._traced = Function(self._code).get_concrete_function(*args, **kwargs).graph
         return self._traced
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """None: all that it called is in its graph."""
+        return ()
 
     def recorded(self) -> FunctionGraph | None:
         """Its graph, if a trace is all of what it does."""

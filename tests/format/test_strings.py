@@ -6,6 +6,7 @@
 - no payload that was cut, grown or changed decodes, and none allocates what it only promises
 """
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from dsave.errors import CorruptionError, DtypeError
 from dsave.format.crc32c import crc32c, mask
-from dsave.format.strings import decode_strings, encode_strings
+from dsave.format.strings import _lengths_crc, decode_strings, encode_strings
 
 LENGTHS = st.one_of(st.integers(0, 3), st.sampled_from([127, 128, 300, 16383, 16384]))
 
@@ -43,6 +44,14 @@ def test_the_bytes_are_lengths_their_checksum_and_the_strings():
     encoded = encode_strings(objects([b"ab", b""]))
     assert encoded.payload == b"\x02\x00" + stored + b"ab"
     assert encoded.crc32c == crc32c(b"ab", crc32c(stored, lengths_crc))
+
+
+def test_lengths_beyond_32_bits_count_with_all_their_bytes():
+    lengths = np.array([1, 1 << 32, (1 << 32) - 1], np.uint64)
+    counted = b"\1\0\0\0" + b"\0\0\0\0\1\0\0\0" + b"\xff\xff\xff\xff"
+    assert _lengths_crc(lengths, "<") == google_crc32c.value(counted)
+    counted = b"\0\0\0\1" + b"\0\0\0\1\0\0\0\0" + b"\xff\xff\xff\xff"
+    assert _lengths_crc(lengths, ">") == google_crc32c.value(counted)
 
 
 def test_an_empty_tensor_is_its_checksum_alone():

@@ -311,6 +311,9 @@ class Weights:
         UserList([variable()]),
         Weights(variable()),
         Weights(module()),
+        SimpleNamespace(w=variable()),
+        [SimpleNamespace(w=[variable()])],
+        {"of no": SimpleNamespace(w=variable())},
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -34,6 +34,13 @@ def test_a_cluster_lives_on_when_another_one_is_closed():
 
 
 @pytest.mark.usefixtures("_ray")
+def test_hosts_that_are_to_be_spread_over_too_few_nodes_are_refused():
+    config = {"placement": "spread", "hosts": [{"job": "worker", "tasks": 2}]}
+    with pytest.raises(dsave.ClusterError, match="each of 2 hosts, and 1 are alive"):
+        dsave.Cluster.start(config)
+
+
+@pytest.mark.usefixtures("_ray")
 def test_another_ray_than_the_one_in_use_is_refused():
     config = {"hosts": [{"job": "worker"}], "ray": {"address": "10.1.2.3:6379"}}
     with pytest.raises(dsave.ClusterError, match=r"another Ray than '10\.1\.2\.3:6379'"):

@@ -120,6 +120,13 @@ def test_models_that_are_no_modules(refused, what):
     refused(dsave.OptionTypeError, TypeError, type(what).__name__, what=what)
 
 
+def test_variables_that_were_loaded_without_a_cluster(refused, directory):
+    whole, part = dsave.load(directory), dsave.Module()
+    part.encoders = [dsave.load(directory)]
+    for what in (whole, part):
+        refused(dsave.ModelError, ValueError, "dsave.load(directory, cluster)", what=what)
+
+
 def test_a_model_with_an_attribute_named_signatures(refused, model):
     model.signatures = {}
     refused(dsave.ModelError, ValueError, "signatures")

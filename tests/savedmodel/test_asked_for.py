@@ -1,6 +1,7 @@
 """What options ask of a graph: aliases, namespaces, debug info, stripped ops, tags.
 
 - an alias is that of every function it was given for, reached or not; anything else is refused
+- a function that others call is saved for what they call it with
 - ops of a namespace are refused unless it is listed, wherever they are; None lists none
 - debug info has every node of every function once in each form, with the user's lines, and the
   same bytes for the same model; without being asked for there is none
@@ -18,11 +19,12 @@ from dsave import TensorSpec
 from dsave.errors import OptionError, OptionTypeError
 from dsave.functions.graph import Frame
 from dsave.model.trackable import Module
-from dsave.options import SaveOptions
+from dsave.options import SaveOptions, VariablePolicy
 from dsave.proto.graph_pb2 import GraphDebugInfo
 from dsave.proto.saved_model_pb2 import SavedModel
 from dsave.savedmodel.meta_graph import build_saved_model
 
+NONE = VariablePolicy.NONE
 SPEC, RESULT = TensorSpec([], name="x"), TensorSpec([])
 CALLER = (Frame("train.py", 3, "main"), Frame("train.py", 7, "export"))
 
@@ -51,6 +53,55 @@ def test_every_function_that_an_alias_was_given_for_has_it(make):
     assert list(aliases_of(graph, {"many": {first: 1}.keys()}).values()) == ["many"]
     assert list(aliases_of(graph, {"unreached": single}).values()) == ["unreached"]
     assert aliases_of(graph, {"none": dsave.function(serve), "empty": []}) == {}
+
+
+@pytest.mark.tf
+def test_a_function_that_a_signature_calls_has_its_alias_and_can_be_called(tf, export, make):
+    class MyModel(Module):
+        @dsave.function
+        def func(self, x):
+            return x * 2
+
+        @dsave.function
+        def serve(self, x):
+            return self.func(x)
+
+    model = MyModel()
+    signatures = {"serving_default": model.serve.get_concrete_function(TensorSpec([None]))}
+    aliases = {"my_func": model.func}
+    directory = export(make.tree(model), NONE, {}, signatures, function_aliases=aliases)
+    options = tf.saved_model.LoadOptions(experimental_load_function_aliases=True)
+    loaded = tf.saved_model.load(directory, options=options)
+    assert loaded.func(tf.constant([1.0, 2.0])).numpy().tolist() == [2, 4]
+    assert [f.name for f in loaded.function_aliases["my_func"].concrete_functions] == [
+        f.name for f in loaded.func.concrete_functions
+    ]
+
+
+def test_a_function_is_saved_for_all_that_others_call_it_with(make):
+    inner = dsave.function(lambda x, times=2: x * times)
+
+    def outer(x):
+        return inner(x), inner(x, 3), inner(x.astype("int32")), inner(x)
+
+    graph = make.model(inner=inner, outer=dsave.function(outer, input_signature=[SPEC]))
+    names = [f.signature.name for f in built(graph).graph_def.library.function]
+    assert sum(name.startswith("__inference_lambda_") for name in names) == 3
+    assert inner.concrete_functions == ()
+
+
+def test_what_others_called_and_cannot_be_traced_alone_is_a_part_of_them_only(make):
+    inner = dsave.function(lambda x: x + outside[0])
+    outside = []
+
+    def outer(x):
+        outside[:] = [x * 2]
+        return inner(x)
+
+    graph = make.model(inner=inner, outer=dsave.function(outer, input_signature=[SPEC]))
+    names = [f.signature.name for f in built(graph).graph_def.library.function]
+    assert not any(name.startswith("__inference_lambda_") for name in names)
+    assert any(name.startswith("__inference_outer_") for name in names)
 
 
 def test_a_function_has_the_last_of_its_aliases(make):

@@ -12,7 +12,10 @@
 - equal models give equal bytes, whatever their components' keys
 """
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -279,6 +282,50 @@ def test_equal_models_give_equal_bytes(make, policy):
         ).saved_model
 
     assert once("#1") == once("#2")
+
+
+HASHED = """
+import hashlib, itertools, numpy as np, dsave
+from dsave.functions.function import Function, functions_of
+from dsave.model import new_variable
+from dsave.model.dtype import dtype_of
+from dsave.model.trackable import trace
+from dsave.savedmodel.meta_graph import build_saved_model
+
+keys, devices = map(str, itertools.count()).__next__, [f"/GPU:{n}" for n in range(3)]
+model = dsave.Module()
+int32 = dtype_of("int32")
+model.n = new_variable.sync_on_read("n", int32, (), devices, keys, aggregation="sum")
+model.inner = dsave.function(lambda x, by=2: x * by + model.n)
+
+@dsave.function(input_signature=[dsave.TensorSpec([None, 3], "int32", name="x")])
+def outer(x):
+    return {"b": model.inner(x), "a": model.inner(np.sum(x, 0), 3), "c": np.arange(7)}
+
+model.outer = outer
+graph = trace(model, functions_of, (Function,))
+for policy in dsave.VariablePolicy:
+    aliases = {"all": {outer, model.inner}, "inner": model.inner}
+    options = dsave.SaveOptions(experimental_variable_policy=policy, function_aliases=aliases)
+    metadata = build_saved_model(graph, options, {"f": outer, "e": outer})
+    print(hashlib.sha256(metadata.saved_model + metadata.object_graph).hexdigest())
+"""
+
+
+def test_equal_models_give_equal_bytes_in_every_process():
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", HASHED],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    (hashes,) = printed
+    assert len(set(hashes.split())) == 3
 
 
 def test_functions_of_the_saver_end_in_a_number(make):

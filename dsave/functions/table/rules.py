@@ -35,6 +35,8 @@ def broadcast_inputs(_: AnyAttrs, *inputs: Value) -> Shape:
 
 def broadcast(*shapes: Shape) -> Shape:
     """The shape of tensors of these shapes once each is stretched to fit the others."""
+    if len(set(shapes)) == 1:
+        return shapes[0]
     ndim = max(map(len, shapes))
     padded = [(1,) * (ndim - len(shape)) + shape for shape in shapes]
     return tuple(_together(extents, shapes) for extents in zip(*padded, strict=True))
