@@ -39,10 +39,13 @@ from dsave.model.variable import (
 from dsave.options import LoadOptions, SaveOptions, VariablePolicy
 from dsave.plan.sharding import MaxShardSizePolicy, ShardableTensor, ShardByTaskPolicy
 from dsave.runtime.cluster import Cluster
+from dsave.runtime.host import Host
 from dsave.runtime.loaded import LoadedModel, LoadedVariable
 from dsave.runtime.result import SaveResult, ShardResult
 from dsave.runtime.save_handle import SaveHandle
 from dsave.save import save
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Aggregation",
@@ -59,6 +62,7 @@ __all__ = [
     "DsaveError",
     "DtypeError",
     "Function",
+    "Host",
     "HostLostError",
     "LoadOptions",
     "LoadedModel",

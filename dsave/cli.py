@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from dsave import __version__
 from dsave.errors import ConfigError, DsaveError
 
 _PIPE_WIDTH = 1000
@@ -22,6 +23,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # who reads has enough; click ends quietly
         except (DsaveError, OSError) as error:
             # What an error quotes may have several lines, such as YAML's complaints.
             click.echo(f"dsave: {' '.join(str(error).split())}", err=True)
@@ -29,7 +32,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dsave")
+@click.version_option(__version__)
 def main() -> None:
     """Save training jobs as TensorFlow SavedModels, and look at what was saved."""
 
@@ -38,7 +41,7 @@ def main() -> None:
 @click.argument("directory")
 @click.option("--json", "as_document", is_flag=True, help="Print one JSON document.")
 def show(directory: str, as_document: bool) -> None:
-    """Show what a SavedModel holds: variables, devices, data files, signatures.
+    """Show the variables, files and signatures of a SavedModel.
 
     DIRECTORY is a path or an fsspec URL, written by dsave or by TensorFlow; the prefix of a
     checkpoint will do as well. Only metadata is read.
@@ -56,7 +59,7 @@ def show(directory: str, as_document: bool) -> None:
 @click.argument("directory")
 @click.option("--json", "as_document", is_flag=True, help="Print one JSON document.")
 def verify(directory: str, as_document: bool) -> None:
-    """Read all of a SavedModel, and check every checksum and how its files fit together.
+    """Check every byte of a SavedModel, and how its files fit.
 
     DIRECTORY is a path or an fsspec URL; the prefix of a checkpoint will do as well. Each
     finding is one line, and with any the exit code is 1.
@@ -78,9 +81,9 @@ def verify(directory: str, as_document: bool) -> None:
 @main.command()
 @click.argument("config")
 def cluster(config: str) -> None:
-    """Check a cluster config, and print its hosts and devices. Starts nothing.
+    """Check a cluster config, and print its hosts and devices.
 
-    CONFIG is a YAML file, such as those in cluster_configs.
+    CONFIG is a YAML file, such as those in cluster_configs. Nothing is started.
     """
     from dsave.runtime.config import load_spec
     from dsave.runtime.terminal import count_text, plain_table, table_text
@@ -110,9 +113,9 @@ def cluster(config: str) -> None:
 
 @main.command()
 def demo() -> None:
-    """Train a digit classifier on four simulated GPUs, save it in every way, and compare.
+    """Train on four simulated GPUs, save in every way, compare.
 
-    The classifier is left in a temporary directory, for you to serve.
+    A digit classifier is left in a temporary directory, for you to serve.
     """
     from dsave.demo import run
 

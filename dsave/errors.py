@@ -9,7 +9,7 @@ DsaveError
 ├── DtypeError (TypeError)              a dtype that a SavedModel cannot hold
 ├── TraceError (TypeError)              code that has no TensorFlow graph
 ├── ModelError (ValueError)             an object tree that cannot be saved, or run here
-├── DirectoryError (OSError)            a directory that cannot be written
+├── DirectoryError (OSError)            a directory that cannot be written, or read
 │   └── NoSpaceError                    ... because its disk is too small
 ├── NotCommittedError (FileNotFoundError)   a directory without saved_model.pb
 ├── MissingKeyError (KeyError)          a checkpoint has no such entry
@@ -18,6 +18,8 @@ DsaveError
     ├── HostLostError                   ... because a host died
     └── StalledError (TimeoutError)     ... because a host made no progress before its deadline
 """
+
+from typing import Self
 
 
 class DsaveError(Exception):
@@ -127,7 +129,7 @@ class ModelError(DsaveError, ValueError):
 
 
 class DirectoryError(DsaveError, OSError):
-    """A directory that a host cannot write."""
+    """A directory that a host cannot write, or read."""
 
     def __init__(self, directory: str, host: str, problem: str) -> None:
         # OSError would take three fields for an errno, a message and a filename.
@@ -146,27 +148,37 @@ class NoSpaceError(DirectoryError):
 
 
 class NotCommittedError(DsaveError, FileNotFoundError):
-    """A directory without `saved_model.pb`: not a SavedModel, or never finished."""
+    """A directory without `saved_model.pb`: not a SavedModel, or never finished.
 
-    def __init__(self, directory: str) -> None:
-        super().__init__(directory)
+    `problem` says what is there instead.
+    """
+
+    def __init__(self, directory: str, problem: str) -> None:
+        # OSError would take two fields for an errno and a message.
+        Exception.__init__(self, directory, problem)
         self.filename = directory
         self.directory = directory
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.directory, self.problem)  # OSError adds its file to two fields
 
     def __str__(self) -> str:
-        return f"directory {self.directory}: no saved_model.pb, so no save was committed here"
+        return f"{self.directory}: {self.problem}"
 
 
 class MissingKeyError(DsaveError, KeyError):
-    """A checkpoint has no entry of that name."""
+    """A checkpoint has no entry of that name; `hint` says which there are, or the nearest."""
 
-    def __init__(self, checkpoint: str, key: str) -> None:
-        super().__init__(checkpoint, key)
+    def __init__(self, checkpoint: str, key: str, hint: str = "") -> None:
+        super().__init__(checkpoint, key, hint)
         self.checkpoint = checkpoint
         self.key = key
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"checkpoint {self.checkpoint}: no entry {self.key!r}"
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"checkpoint {self.checkpoint}: no entry {self.key!r}{hint}"
 
 
 class CorruptionError(DsaveError, ValueError):

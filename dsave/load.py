@@ -20,10 +20,11 @@ from dsave.errors import (
 )
 from dsave.format import naming
 from dsave.format.bundle_reader import Index, read_index
-from dsave.model.device import resolve_io_host
+from dsave.model.device import LOCALHOST, resolve_io_host
 from dsave.model.trackable import Module
 from dsave.options import LoadOptions
 from dsave.plan.load_plan import SEGMENT_NBYTES, DataFile, plan_load
+from dsave.runtime.absence import absence
 from dsave.runtime.answers import checked_deadline
 from dsave.runtime.binding import bind_new, bind_to, handles, wants
 from dsave.runtime.checking import check
@@ -31,9 +32,9 @@ from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.cluster import Cluster, active_cluster
 from dsave.runtime.host_load import View
 from dsave.runtime.load_hosts import LoadHosts
-from dsave.runtime.loaded import LoadedModel, LoadedVariable
+from dsave.runtime.loaded import LoadedModel, LoadedVariable, Signatures
 from dsave.runtime.paths import location
-from dsave.runtime.source import open_source
+from dsave.runtime.source import open_source, readable
 from dsave.savedmodel.assets import read_assets
 from dsave.savedmodel.interpreter import Handle
 from dsave.savedmodel.read_functions import read_functions
@@ -92,7 +93,7 @@ def load(
         CorruptionError: a file does not say the truth, or a data file is on no host.
         MissingKeyError: the checkpoint lacks a variable's value (allow_partial_checkpoint).
         ModelError: `into` and the SavedModel do not have the same variables (likewise).
-        DirectoryError: a host cannot read there, or hosts see different saves.
+        DirectoryError: it cannot be read, or hosts see different saves.
         SaveError: a host died (HostLostError) or fell silent (StalledError).
     """
     options = _checked(options, placement, into)
@@ -102,7 +103,8 @@ def load(
     if cluster is not None and not hasattr(cluster, "submit"):
         raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     if cluster is None:
-        return _load_here(path, options, placement)
+        with readable(path, LOCALHOST):
+            return _load_here(path, options, placement)
     return _load_on(cluster, path, options, into, placement or {}, deadline_s)
 
 
@@ -114,11 +116,14 @@ def open(path: str | os.PathLike[str], verify: bool = False) -> Checkpoint:  # n
     Raises:
         NotCommittedError: there is no SavedModel here, and no bundle.
         CorruptionError: a file does not say the truth.
+        DirectoryError: it cannot be read.
     """
-    checkpoint = open_checkpoint(path)
-    if verify:
-        check(checkpoint)
-    return checkpoint
+    path = location(path)
+    with readable(path, LOCALHOST):
+        checkpoint = open_checkpoint(path)
+        if verify:
+            check(checkpoint)
+        return checkpoint
 
 
 def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> LoadedModel:
@@ -129,7 +134,7 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
     source = open_source(path)
     if not source.exists(file):
-        raise NotCommittedError(path)
+        raise NotCommittedError(path, absence(source, path, path))
     saved_model = bytes(source.read(file, 0, source.size(file)))
     checkpoint = Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
     entries = {key: tensor.entries for key, tensor in checkpoint.items()}
@@ -150,7 +155,7 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
         local[number] = Handle(partial(np.asarray, component))
     assets = read_assets(meta_graph, tree, path, file)
     functions = read_functions(meta_graph, tree, local, assets, file)
-    root.signatures = functions.signatures
+    root.signatures = Signatures(path, functions.signatures)
     root.note(*functions.notes)
     revive(tree, root, {**leaves, **assets, **functions.by_node}, file)
     return root
@@ -172,7 +177,8 @@ def _load_on(
     hosts = LoadHosts(cluster, path, stall_timeout_s)
     try:
         views = hosts.begin(cluster.hosts, readers)
-        metadata = hosts.metadata(_first_with_save(views, path))
+        private_note = "" if io_host == LOCALHOST else cluster.private_note(path)
+        metadata = hosts.metadata(_first_with_save(views, path, private_note))
         index = read_index(metadata.index, index_file)
         meta_graph = parse_saved_model(metadata.saved_model, file)
         tree = read_tree(meta_graph, metadata.object_graph, index.entries, file)
@@ -204,16 +210,20 @@ def _load_on(
         return into
     root = LoadedModel()
     root.note(*notes)
-    root.signatures = functions.signatures
+    root.signatures = Signatures(path, functions.signatures)
     revive(tree, root, {**bound, **assets, **functions.by_node}, file)
     return root
 
 
-def _first_with_save(views: Mapping[str, View], path: str) -> str:
-    """The first host that sees a save; all that see one must see the same."""
+def _first_with_save(views: Mapping[str, View], path: str, private_note: str) -> str:
+    """The first host that sees a save; all that see one must see the same.
+
+    `private_note`: what to know of the path, if they see none.
+    """
     seen = {host: view.save for host, view in views.items() if view.save is not None}
     if not seen:
-        raise NotCommittedError(path)
+        found = dict.fromkeys(view.absence for view in views.values())
+        raise NotCommittedError(path, "; ".join(filter(None, [*found, private_note])))
     first = next(iter(seen))
     for host, save in seen.items():
         if save != seen[first]:

@@ -60,7 +60,33 @@ class VariablePolicy(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOptions:
-    """Options of `dsave.save`, named as TensorFlow names them.
+    """Options of `dsave.save`, named as TensorFlow names them, and checked when they are made.
+
+    Attributes:
+        namespace_whitelist: namespaces of ops (`Mine` of `Mine>Op`) that the graph may use, a
+            list of str; whoever loads the model must have these ops. None allows none of them.
+        save_debug_info: whether to write `debug/saved_model_debug_info.pb`: which lines of code
+            made each node of the graph.
+        function_aliases: a dict from alias to function. An alias is one name for all that the
+            function was traced to, by which other tools find it in the graph.
+        experimental_io_device: the device whose host writes all files, such as
+            "/job:worker/task:0/device:CPU:0": for a path that only this host is to have, or
+            sees. "/job:localhost" is the process that calls `save`. None: every host writes
+            what its variables hold.
+        experimental_variable_policy: what the graph says of variables, as a `VariablePolicy` or
+            a str in any case. None or "none": a distributed variable is one, and no device is
+            said. "save_variable_devices": also the device of each variable.
+            "expand_distributed_variables": also every replica and part, on its device. Servers
+            and sessions run the last two only where these devices exist.
+        experimental_sharding_callback: what cuts that which one host gives in data files: a
+            `ShardByTaskPolicy` (as None does: one file for each host), a `MaxShardSizePolicy`,
+            or a function of the same form.
+        experimental_debug_stripper: whether to leave ops that only debug out: Assert, Print,
+            PrintV2, CheckNumerics.
+        experimental_skip_saver: whether to leave out how sessions and model servers restore:
+            only Python can load such a model.
+        extra_tags: tags of the graph after `serve`, a str or several; to load it all of them
+            must be given.
 
     Raises:
         OptionError: a value that the option does not take.
@@ -68,34 +94,16 @@ class SaveOptions:
     """
 
     namespace_whitelist: list[str] | None = None
-    """Namespaces (`Namespace>Op`) that the graph may use. None allows none of them."""
-
     save_debug_info: bool = False
-    """Write `debug/saved_model_debug_info.pb`, the stack traces of the graph's nodes."""
-
     function_aliases: Mapping[str, object] | None = None
-    """Names to store for functions."""
-
     experimental_io_device: str | None = None
-    """The device whose host does all file access; None: the `CPU:0` of each variable's host."""
-
     experimental_variable_policy: VariablePolicy | str | None = field(
         default=VariablePolicy.NONE
     )
-    """A `VariablePolicy`, or its value string in any case."""
-
     experimental_sharding_callback: Callable[..., Any] | None = None
-    """What cuts that which one host gives in data files: a `ShardByTaskPolicy` (as None does:
-    one file for each host), a `MaxShardSizePolicy`, or a function of the same form."""
-
     experimental_debug_stripper: bool = False
-    """Leave ops that only debug out: Assert, Print, PrintV2, CheckNumerics."""
-
     experimental_skip_saver: bool = False
-    """Leave out how sessions and model servers restore: only Python can load such a model."""
-
     extra_tags: Sequence[str] | str | None = None
-    """Tags of the graph after `serve`; to load it all of them must be given."""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the frozen dataclass is normalised once, here
@@ -132,20 +140,24 @@ class SaveOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """Options of `dsave.load`.
+    """Options of `dsave.load`, checked when they are made.
+
+    Attributes:
+        allow_partial_checkpoint: whether to load what there is, though model and checkpoint do
+            not have the same variables.
+        soft_device_placement: whether a variable goes to the nearest device if there is none
+            here like that on which it was saved; if not, that is a DeviceError.
+        experimental_io_device: the device whose host reads all files, such as
+            "/job:worker/task:0/device:CPU:0". "/job:localhost" is the process that calls
+            `load`. None: each host reads what it needs.
 
     Raises:
         OptionTypeError: a value of the wrong type.
     """
 
     allow_partial_checkpoint: bool = False
-    """Load what there is, though model and checkpoint do not have the same variables."""
-
     soft_device_placement: bool = True
-    """Put a variable on the nearest device if the one it was saved on does not exist here."""
-
     experimental_io_device: str | None = None
-    """The device whose host does all file access; None: each host reads what it needs."""
 
     def __post_init__(self) -> None:
         for option in ("allow_partial_checkpoint", "soft_device_placement"):

@@ -90,6 +90,7 @@ def save(
     `cluster=None` is the active one. `durable` syncs every file before the commit.
     `wait=False` returns a SaveHandle once the snapshot is taken, so that training goes on while
     it is written. A host that makes no progress for `stall_timeout_s` seconds fails the save.
+    `progress` shows a bar for each writing host, if stderr is a terminal.
 
     Raises:
         OptionError, OptionTypeError, DeviceError, ModelError, DtypeError, TraceError: what was
@@ -189,7 +190,7 @@ def _plan(
         for component in variable.components:
             if component.host not in hosts:
                 raise ModelError(
-                    variable.name, f"it is on {component.host}, which this cluster has not"
+                    variable.name, f"it is of another cluster, on {component.host}"
                 )
             snapshots.setdefault(component.host, {})[component.key] = variable.name
     keys = component_keys(metadata.components)

@@ -9,12 +9,15 @@ from dataclasses import dataclass, fields, is_dataclass
 
 from dsave.errors import NotCommittedError
 from dsave.format import naming
+from dsave.model.short_names import short_devices
 from dsave.model.slices import Box
+from dsave.model.trackable import VALUE_SUFFIX
 from dsave.model.variable import Aggregation, Synchronization
+from dsave.runtime.absence import absence
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
-from dsave.runtime.terminal import count_text, plain_table, short_devices, size_text, table_text
+from dsave.runtime.terminal import count_text, plain_table, size_text, table_text
 from dsave.savedmodel.summary import (
     Shape,
     Summary,
@@ -23,7 +26,6 @@ from dsave.savedmodel.summary import (
     read_summary,
 )
 
-_VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _KINDS = {
     Synchronization.AUTO: "",
     Synchronization.NONE: "sharded",
@@ -98,7 +100,7 @@ def read_contents(directory: str) -> Contents:
         left_out = frozenset(summary.component_keys)
         return Contents(path, summary, *_bundle(path, source, path, left_out))
     if not source.exists(naming.index_file(path)):
-        raise NotCommittedError(directory)
+        raise NotCommittedError(path, absence(source, path, path))
     return Contents(path, None, *_bundle(path, source, path.rpartition("/")[0], ()))
 
 
@@ -228,7 +230,7 @@ def _variables(
         tensor = contents.tensors.get(variable.key)
         devices = [part.device for part in variable.components] or [variable.device]
         cells = (
-            variable.key.removesuffix(_VALUE_SUFFIX),
+            variable.key.removesuffix(f"/{VALUE_SUFFIX}"),
             _type(variable.dtype, variable.shape),
             "no value" if tensor is None else size_text(tensor.nbytes),
             _kind(variable),

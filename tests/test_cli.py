@@ -7,12 +7,14 @@
 - What TensorFlow saved is shown with its signatures, functions and aliases.
 - `verify` has a line for each finding, and as JSON an object; what it finds is in test_verify.
 - `cluster` prints hosts and devices, and refuses what the config may not say.
-- An error is one line on stderr; the exit code is 1, for usage and configs 2.
+- An error is one line on stderr; the exit code is 1, for usage and configs 2. That nobody
+  reads any more is not said.
 - Only `demo` imports Ray.
 """
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import dsave
 from dsave.cli import main
 from dsave.format import naming
 from dsave.model import new_variable
@@ -205,8 +208,16 @@ def test_a_model_with_variables_does(saved):
 def test_show_refuses_a_directory_without_a_commit(tmp_path):
     exit_code, output = run("show", tmp_path)
     assert exit_code == 1
-    assert output.startswith(f"dsave: directory {tmp_path}: no saved_model.pb")
+    assert output.startswith(f"dsave: {tmp_path}: no saved_model.pb")
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_what_is_there_instead_is_said(command, saved):
+    assert run(command, saved / "variables") == (
+        1,
+        f"dsave: {saved}/variables: it is a part of a SavedModel; its directory is {saved}\n",
+    )
 
 
 def test_show_refuses_a_graph_that_lies(saved):
@@ -217,12 +228,17 @@ def test_show_refuses_a_graph_that_lies(saved):
 
 
 @pytest.mark.parametrize("command", ["show", "verify"])
-@pytest.mark.parametrize("url", ["nosuch://bucket/model", "memory://bucket/nothing"])
-def test_a_url_that_leads_nowhere_is_an_error(command, url):
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("nosuch://bucket/model", "directory: 'nosuch://bucket/model': Protocol not known"),
+        ("memory://bucket/nothing", "memory://bucket/nothing: it does not exist"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_an_error(command, url, error):
     exit_code, output = run(command, url)
     assert exit_code == 1
-    assert output.startswith("dsave: director")
-    assert url in output
+    assert output.startswith(f"dsave: {error}")
 
 
 def test_show_reads_urls(saved):
@@ -366,8 +382,26 @@ def test_errors_are_on_stderr(tmp_path):
     command = [sys.executable, "-m", "dsave", "show", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("dsave: directory ")
+    assert done.stderr.startswith(f"dsave: {tmp_path}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly(saved):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dsave", "show", str(saved)]
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help_has_whole_sentences_on_commands_and_the_version_is_the_packages():
+    lines = run("--help")[1].partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == ["cluster", "demo", "show", "verify"]
+    assert all(line.endswith(".") and not line.endswith("..") for line in lines)
+    assert run("--version")[1].endswith(f"version {dsave.__version__}\n")
 
 
 def test_only_the_demo_imports_ray(saved):

@@ -2,8 +2,10 @@
 
 - each begins with a comment that says what it is for, and parses to a ClusterSpec
 - each has the hosts and devices that its comment promises
+- every key is in the one to start with
 """
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,12 @@ def test_local_is_two_hosts_with_two_gpus_and_a_tmp_of_their_own():
     )
     assert (spec.placement, spec.local_paths, spec.local_root) == ("pack", ("/tmp",), None)
     assert spec.ray == RaySpec(address=None, num_cpus=None, object_store_gib=None)
+
+
+def test_local_has_every_key():
+    given = yaml.safe_load((FOLDER / "local.yaml").read_text("utf-8"))
+    assert set(given) == {field.name for field in fields(ClusterSpec)}
+    assert read("local.yaml").timeout_s == 600.0
 
 
 def test_one_host_shares_the_filesystem_of_this_machine():

@@ -107,14 +107,18 @@ def test_a_field_is_an_attribute_and_is_in_the_message(kind):
             "directory /tmp/x on /job:w/replica:0/task:0: 3 MiB free, 4 wanted",
         ),
         (
-            errors.NotCommittedError("/tmp/x"),
-            "directory /tmp/x: no saved_model.pb, so no save was committed here",
+            errors.NotCommittedError("/tmp/x", "it does not exist"),
+            "/tmp/x: it does not exist",
         ),
         (
             errors.TraceError("numpy.sort", "no op sorts", "/tmp/m.py", 7),
             "numpy.sort, at /tmp/m.py:7: no op sorts",
         ),
         (errors.MissingKeyError("/tmp/x", "v"), "checkpoint /tmp/x: no entry 'v'"),
+        (
+            errors.MissingKeyError("/tmp/x", "v", "did you mean 'w'?"),
+            "checkpoint /tmp/x: no entry 'v'; did you mean 'w'?",
+        ),
         (errors.CorruptionError("a.index", "v", "bad"), "a.index, entry 'v': bad"),
         (errors.CorruptionError("a.index", "", "bad"), "a.index: bad"),
         (errors.HostLostError("host", "writing", "died"), "host, while writing: died"),
@@ -129,7 +133,7 @@ def test_a_message_begins_with_the_name_of_the_thing(error, message):
     [
         errors.DirectoryError("/tmp/x", "host", "read-only"),
         errors.NoSpaceError("/tmp/x", "host", "full"),
-        errors.NotCommittedError("/tmp/x"),
+        errors.NotCommittedError("/tmp/x", "gone"),
     ],
 )
 def test_an_oserror_names_the_directory_and_makes_up_no_errno(error):

@@ -414,6 +414,12 @@ def test_the_calling_process_is_an_io_device_of_its_own(saved):
     assert dsave.load(saved, options=options).w.shape == (2, 2)
 
 
+def test_that_there_are_no_signatures_is_said(models, tmp_path):
+    bare = models.write(tmp_path / "bare", *models.example())
+    with pytest.raises(dsave.MissingKeyError, match="it has no signatures"):
+        dsave.load(bare).signatures["serving_default"]
+
+
 def test_an_empty_path_is_refused():
     with pytest.raises(dsave.OptionError, match="directory"):
         dsave.load("")

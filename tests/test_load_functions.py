@@ -180,6 +180,13 @@ def test_what_numpy_cannot_run_is_described_and_noted(loaded):
     assert loaded.load_notes[1].startswith("signature 'unknown', function unknown: ")
 
 
+def test_a_signature_that_is_not_there_is_an_error_that_names_those_that_are(loaded):
+    there = r"no entry 'serving_default'; its signatures are 'dense', 'minus', 'unknown'"
+    with pytest.raises(dsave.MissingKeyError, match=there):
+        loaded.signatures["serving_default"]
+    assert loaded.signatures.get("serving_default") is None
+
+
 def test_arguments_that_numpy_has_not_are_named_when_the_function_is_called(tf, tmp_path):
     model = tf.Module()
     spec = tf.RaggedTensorSpec([None, None], tf.float32)

@@ -5,6 +5,7 @@
 - a whitelist is None or a list of str, and is copied; extra tags are one str or several
 - options are frozen, and unknown ones are refused; so are switches that are no booleans
 - options can be copied and sent to other processes
+- their help explains every one of them, with the strings that name a policy
 - for what TensorFlow's SaveOptions refuses, ours raise an error of the same kind
 """
 
@@ -261,3 +262,14 @@ def test_a_policy_is_the_one_that_tensorflow_takes_it_for(tf, given):
             VariablePolicy.from_obj(given)
     else:
         assert VariablePolicy.from_obj(given).name == name
+
+
+@pytest.mark.parametrize("kind", [SaveOptions, LoadOptions])
+def test_help_explains_every_option(kind):
+    for field in dataclasses.fields(kind):
+        assert f"\n        {field.name}: " in kind.__doc__
+
+
+def test_help_has_the_strings_that_name_a_policy():
+    for policy in VariablePolicy:
+        assert f'"{policy.name.lower()}"' in SaveOptions.__doc__

@@ -3,12 +3,16 @@
 - `__all__` is sorted, without doubles, and is all that is there beside the modules themselves
 - it has every name of the contract, and every error
 - each name says what it is
+- its version is a constant that the build reads
 - importing it imports no engine and no framework
 """
 
 import inspect
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +54,13 @@ def test_a_name_says_what_it_is(name):
     # What dataclasses write for those who write nothing begins with the name.
     assert text
     assert not text.startswith(f"{name}(")
+
+
+def test_the_version_is_said_once():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "dsave/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", dsave.__version__)
 
 
 def test_importing_it_imports_no_engine_and_no_framework():

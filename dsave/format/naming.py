@@ -20,6 +20,8 @@ VARIABLES_PREFIX = "variables/variables"
 INDEX_FILE = "variables/variables.index"
 ASSETS_DIRECTORY = "assets"
 DEBUG_INFO_FILE = "debug/saved_model_debug_info.pb"
+CHECKPOINT_STATE_FILE = "checkpoint"
+"""Beside checkpoints, which are bundles without a SavedModel: it says which is the latest."""
 
 SAVED_MODEL_NAMES = frozenset(
     {"saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "variables", "assets", "debug"}

@@ -3,7 +3,7 @@
 Grammar and errors follow tensorflow/python/framework/device_spec.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -136,6 +136,23 @@ def host_of(device: str) -> str:
 def cpu0(host: str) -> str:
     """The name of a host's `CPU:0`."""
     return f"{host}/device:CPU:0"
+
+
+def resolve_host(name: "str | DeviceSpec", hosts: Sequence[str]) -> str:
+    """The one host that a name, whole or in part, names.
+
+    Raises:
+        DeviceError: no host agrees, or several do.
+    """
+    if name in hosts:
+        return str(name)
+    spec = DeviceSpec.from_string(name)
+    found = [host for host in hosts if spec.matches(DeviceSpec.from_string(host))]
+    if not found:
+        raise DeviceError(str(name), f"no such host; the cluster has {', '.join(hosts)}")
+    if len(found) > 1:
+        raise DeviceError(str(name), f"ambiguous, it is each of {', '.join(found)}")
+    return found[0]
 
 
 def resolve_placement(spec: DeviceSpec, devices: Iterable[str]) -> str:

@@ -19,6 +19,12 @@ from dsave.errors import ModelError
 Reader = Callable[[Any], Any]
 """From a variable, or a component of one, to an array or a symbolic tensor."""
 
+_A_VARIABLE_IS = (
+    "a description without a value; cluster.read(variable) reads it and "
+    "cluster.assign(variable, value) replaces it, in a step host.value and host.assign do, "
+    "and code in a dsave.function can compute with it"
+)
+
 _reader: ContextVar[Reader | None] = ContextVar("dsave_reader", default=None)
 _eager: list[Reader] = []
 
@@ -72,11 +78,7 @@ def value_of(item: Any) -> Any:
         return item
     reader = _reader.get()
     if reader is None:
-        raise ModelError(
-            getattr(item, "name", "variable"),
-            "a variable is a description without a value; cluster.read(variable) reads it, "
-            "and code in a dsave.function can compute with it",
-        )
+        raise ModelError(getattr(item, "name", "variable"), f"a variable is {_A_VARIABLE_IS}")
     # Whoever looks a value up has variables as keys, and compares descriptions.
     token = _reader.set(None)
     try:
@@ -169,5 +171,6 @@ class Readable(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         """What arrays have: attributes and methods of the value."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"a variable has no {name!r}", name=name, obj=self)
+            problem = f"a variable has no {name!r}: it is {_A_VARIABLE_IS}"
+            raise AttributeError(problem, name=name, obj=self)
         return getattr(value_of(self), name)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from dsave.errors import ModelError, OptionTypeError
 from dsave.model.asset import Asset
@@ -20,7 +21,8 @@ METHOD_SLOT = "function "
 _LOOKED_INTO = 3
 """Levels of objects that are not followed in which variables are looked for."""
 
-_VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
+VALUE_SUFFIX = ".ATTRIBUTES/VARIABLE_VALUE"
+"""The last part of the key of a variable's value."""
 
 
 class Module:
@@ -30,6 +32,11 @@ class Module:
     hold some, are saved under their names; methods that are functions too. All others (numbers,
     arrays, strings) are not part of the model.
     """
+
+    if TYPE_CHECKING:  # any attribute may be set, and read again; `object` does the rest
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def is_text(name: str) -> bool:
@@ -79,7 +86,7 @@ class ObjectGraph:
 
 def checkpoint_key(path: tuple[str, ...]) -> str:
     """The key of the variable at `path`: its names escaped, joined, and the value's suffix."""
-    return "/".join([*map(_escaped, path), _VALUE_SUFFIX])
+    return "/".join([*map(_escaped, path), VALUE_SUFFIX])
 
 
 def _escaped(name: str) -> str:

@@ -19,10 +19,11 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dsave.errors import OptionError
+from dsave.errors import OptionError, OptionTypeError
 from dsave.model.device import host_of
 from dsave.model.dtype import DType
 from dsave.model.readable import Readable
+from dsave.model.short_names import short_devices
 from dsave.model.slices import Box
 
 
@@ -58,7 +59,7 @@ class Aggregation(enum.IntEnum):
         raise OptionError("aggregation", f"{obj!r} is none of {allowed}")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Component(Readable):
     """One device's part in a variable.
 
@@ -76,6 +77,9 @@ class Component(Readable):
     def __hash__(self) -> int:
         return hash(self._fields)
 
+    def __repr__(self) -> str:
+        return _short(self, self.box.lengths, [self.device])
+
     def _is(self, other: object) -> bool:
         return type(other) is Component and self._fields == other._fields
 
@@ -89,7 +93,7 @@ class Component(Readable):
         return host_of(self.device)
 
 
-@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True, repr=False)
 class Variable(Readable):
     """One array on one device.
 
@@ -104,6 +108,9 @@ class Variable(Readable):
     aggregation: Aggregation = Aggregation.NONE
 
     synchronization: ClassVar[Synchronization] = Synchronization.AUTO
+
+    def __repr__(self) -> str:
+        return _short(self, self.shape, [part.device for part in self.components])
 
     def __copy__(self) -> Self:
         return self
@@ -123,14 +130,14 @@ class Variable(Readable):
         return Box.whole(self.shape).size * self.dtype.itemsize
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
 class MirroredVariable(Variable):
     """Equal copies of one array on several devices."""
 
     synchronization: ClassVar[Synchronization] = Synchronization.ON_WRITE
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
 class SyncOnReadVariable(Variable):
     """Different arrays of one shape, aggregated when they are read or saved."""
 
@@ -139,11 +146,27 @@ class SyncOnReadVariable(Variable):
     synchronization: ClassVar[Synchronization] = Synchronization.ON_READ
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
 class ShardedVariable(Variable):
     """One array cut along axis 0, a part on each of several devices."""
 
     synchronization: ClassVar[Synchronization] = Synchronization.NONE
+
+
+def _short(item: Variable | Component, shape: tuple[int, ...], devices: list[str]) -> str:
+    """`<MirroredVariable w: float32 (64, 10) on worker:0-1 GPU:0-1>`."""
+    places = ", ".join(short_devices(devices))
+    return f"<{type(item).__name__} {item.name}: {item.dtype} {shape} on {places}>"
+
+
+def check_variable(given: object) -> None:
+    """See that it is a variable.
+
+    Raises:
+        OptionTypeError: it is none.
+    """
+    if not isinstance(given, Variable):
+        raise OptionTypeError("variable", f"a variable is wanted, got {given!r}")
 
 
 def aggregated(

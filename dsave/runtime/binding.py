@@ -109,11 +109,15 @@ def bind_to(
                 met.add(pair)
                 queue.append(pair)
     if not partial:
-        absent = [v.name for number, _, v in graph.variables() if number not in taken]
+        absent = [
+            "/".join(graph.nodes[number].path)
+            for number, _, _ in graph.variables()
+            if number not in taken
+        ]
         unused = [v.path for number, v in tree.variables().items() if number not in bound]
         hint = "allow_partial_checkpoint=True loads what both have"
         if absent:
-            raise ModelError(directory, f"the model's {_some(absent)} are not in it; {hint}")
+            raise ModelError(directory, f"it has no value for {_some(absent)}; {hint}")
         if unused:
             raise ModelError(directory, f"the model does not have {_some(unused)}; {hint}")
     return bound

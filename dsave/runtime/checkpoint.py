@@ -8,7 +8,8 @@ checked when all of a piece is read, and not when some rows of it are.
 import math
 import os
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from difflib import get_close_matches
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,10 +22,15 @@ from dsave.format.bundle import Entry
 from dsave.format.bundle_reader import Index, decode_elements, decode_tensor, read_index
 from dsave.format.coding import Buffer
 from dsave.model.slices import Box
+from dsave.model.trackable import VALUE_SUFFIX
+from dsave.runtime.absence import absence
 from dsave.runtime.paths import location
 from dsave.runtime.source import Source, open_source
 
 Array = NDArray[Any]
+
+_COMPARED = 1000
+"""Keys that one which is not there is compared with: each takes microseconds."""
 
 
 class Checkpoint(Mapping[str, "StoredTensor"]):
@@ -81,8 +87,11 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
 
     def __getitem__(self, key: str) -> "StoredTensor":
         if key not in self._entries:
-            raise MissingKeyError(self.path, key)
+            raise MissingKeyError(self.path, key, self._nearest(key))
         return StoredTensor(self, self._entries[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -170,6 +179,16 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
     def read_bytes(self, shard: int, offset: int, nbytes: int) -> Buffer:
         """Bytes of a data file. Requires: they lie inside it."""
         return self._source.read(self.data_file(shard), offset, nbytes)
+
+    def _nearest(self, wrong: object) -> str:
+        """Which key may have been meant, as a question."""
+        suffix = f"/{VALUE_SUFFIX}"
+        name = str(wrong).removesuffix(suffix)
+        named = {key.removesuffix(suffix): key for key in islice(self._entries, _COMPARED)}
+        if f"{name}{suffix}" in self:
+            named[name] = f"{name}{suffix}"
+        near = get_close_matches(name, named, n=1)
+        return f"did you mean {named[near[0]]!r}?" if near else ""
 
     def _payload(self, entry: Entry, offset: int, nbytes: int) -> Buffer:
         self.check_place(entry)
@@ -278,4 +297,4 @@ def open_checkpoint(path: str | os.PathLike[str], *, mapped: bool = True) -> Che
         return Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
     if source.exists(naming.index_file(path)):
         return Checkpoint(path, source, path)
-    raise NotCommittedError(path)
+    raise NotCommittedError(path, absence(source, path, path))

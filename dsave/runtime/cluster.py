@@ -4,6 +4,7 @@ One class, and so longer than a file should be: half of it says what the verbs t
 """
 
 import contextlib
+import inspect
 import itertools
 import os
 import secrets
@@ -15,11 +16,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from dsave.errors import ClusterError, DeviceError, ModelError
+from dsave.errors import ClusterError, DeviceError, ModelError, OptionTypeError
 from dsave.model import new_variable
 from dsave.model.asset import Asset
 from dsave.model.cluster_spec import ClusterSpec
-from dsave.model.device import DeviceSpec, cpu0, resolve_placement
+from dsave.model.device import DeviceSpec, cpu0, resolve_host, resolve_placement
 from dsave.model.readable import supply_reader
 from dsave.model.slices import Box
 from dsave.model.variable import (
@@ -29,11 +30,13 @@ from dsave.model.variable import (
     ShardedVariable,
     SyncOnReadVariable,
     Variable,
+    check_variable,
 )
 from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 from dsave.runtime.config import load_spec
-from dsave.runtime.values import TIMEOUT_SETTING, Values, described
+from dsave.runtime.mounts import behind, private_note
+from dsave.runtime.values import Values, described
 
 _ANYWHERE = DeviceSpec()
 _scope: ContextVar[DeviceSpec] = ContextVar("dsave_device", default=_ANYWHERE)
@@ -60,7 +63,6 @@ class Cluster:
         # Here, so that whoever only reads a checkpoint or a config need not wait for Ray.
         from dsave.runtime.ray_hosts import RayHosts  # noqa: PLC0415
 
-        self._spec = spec
         self._hosts = spec.host_names
         self._devices = spec.devices
         self._token = secrets.token_hex(8)
@@ -184,6 +186,8 @@ class Cluster:
         """Equal copies on several devices; None: on every GPU, or without any on every CPU:0.
 
         `initial` as in `variable`; a function must return equal arrays on every host.
+        `aggregation`: "none", "sum", "mean" or "only_first_replica". It is saved with the
+        variable, for TensorFlow; here replicas are equal whatever it is.
 
         Raises:
             DeviceError: the cluster has no such device, or one is named twice.
@@ -214,6 +218,9 @@ class Cluster:
         dtype: object = None,
     ) -> SyncOnReadVariable:
         """Copies that differ, and are worth their sum, mean or first. Each begins as `initial`.
+
+        `aggregation`: "sum", "mean" or "only_first_replica". `devices` as in
+        `mirrored_variable`.
 
         Raises:
             DeviceError, DtypeError, ModelError: as `mirrored_variable`.
@@ -263,8 +270,11 @@ class Cluster:
 
         Raises:
             DeviceError: the variable has nothing on that device.
+            OptionTypeError: it is no variable.
             ModelError: it is of another cluster.
         """
+        if not isinstance(variable, Component):
+            check_variable(variable)
         self.check_own(variable)
         if isinstance(variable, Component):
             return self._values.fetch([variable])[0]
@@ -277,9 +287,11 @@ class Cluster:
 
         Raises:
             DeviceError: the variable has nothing on that device.
+            OptionTypeError: it is no variable.
             ModelError: the value does not fit the variable's shape or dtype, or the variable is
                 of another cluster.
         """
+        check_variable(variable)
         self.check_own(variable)
         array, _ = as_variable_array(value, variable.dtype, variable.name)
         if device is not None:
@@ -303,12 +315,16 @@ class Cluster:
         """Call `step(host, *args)` on every host (or these), and return the results by host.
 
         `host` has `name`, `devices`, `value(variable, device=None)` and
-        `assign(variable, array, device=None)`. None waits as long as the hosts live.
+        `assign(variable, array, device=None)`. Each of `hosts` may be named in part,
+        `/job:worker/task:0`. Without `timeout_s` this waits as long as the hosts live.
 
         Raises:
+            OptionTypeError: the step is no function, or one that only begins when it is called.
+            DeviceError: no host has that name, or several have.
             HostLostError: a host died.
             Exception: what the step raised.
         """
+        _check_step(step)
         chosen = self._hosts if hosts is None else self._known(hosts)
         self._values.free()
         with self.together:
@@ -316,10 +332,18 @@ class Cluster:
         return answers("running a step", calls, timeout_s, "timeout_s")
 
     def real_path(self, path: str | os.PathLike[str], host: str) -> str:
-        """Where a path as a host sees it lies on this machine (placement: pack)."""
-        phase = "naming a path"
-        call = self.submit(host, phase, "real_path", os.fspath(path))
-        return str(answers(phase, {host: call}, self._spec.timeout_s, TIMEOUT_SETTING)[host])
+        """Where a path as a host sees it lies on this machine (placement: pack).
+
+        Also after the cluster was closed. The host may be named in part.
+
+        Raises:
+            DeviceError: no host has that name, or several have.
+        """
+        return behind(os.fspath(path), self._actors.mounts[resolve_host(host, self._hosts)])
+
+    def private_note(self, path: str) -> str:
+        """What to know of a path of which each host has its own copy; empty: they have not."""
+        return private_note(path, self._actors.mounts)
 
     def submit(
         self,
@@ -337,18 +361,12 @@ class Cluster:
         """
         if self._closed:
             raise ClusterError("the cluster is closed")
-        self._known([host])
         return self._actors.submit(host, phase, method, *args, group=group, **kwargs)
 
     def _known(self, hosts: Sequence[str]) -> tuple[str, ...]:
         if isinstance(hosts, str):
             raise DeviceError(hosts, "a list of hosts is wanted")
-        for host in hosts:
-            if host not in self._hosts:
-                raise DeviceError(
-                    str(host), f"no such host; the cluster has {', '.join(self._hosts)}"
-                )
-        return tuple(hosts)
+        return tuple(dict.fromkeys(resolve_host(host, self._hosts) for host in hosts))
 
     def wait_for(self, thread: threading.Thread) -> None:
         """Let `close` wait for a save in the background."""
@@ -406,6 +424,20 @@ class Cluster:
                 return component
         places = ", ".join(component.device for component in variable.components)
         raise DeviceError(device, f"variable {variable.name!r} is on {places}")
+
+
+def _check_step(step: object) -> None:
+    begins = (
+        inspect.isgeneratorfunction,
+        inspect.iscoroutinefunction,
+        inspect.isasyncgenfunction,
+    )
+    if not callable(step) or any(only(step) for only in begins):
+        raise OptionTypeError(
+            "step",
+            "a plain function is wanted, which has done its work when it returns, not a "
+            f"generator or an async function; got {step!r}",
+        )
 
 
 def _token_of(variable: Variable | Component) -> str:

@@ -4,22 +4,21 @@ A plain class; `cluster` makes an actor of it. Arrays are replaced, never change
 (`frozen`), so a save takes a snapshot by taking references.
 """
 
-import os
 import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from dsave.errors import DeviceError, ModelError, SaveError
 from dsave.model.device import DeviceSpec
 from dsave.model.dtype import DType
 from dsave.model.slices import Box
-from dsave.model.variable import Component, Variable
+from dsave.model.variable import Component, Variable, check_variable
 from dsave.runtime.arrays import Array, as_bytes, as_variable_array, frozen
 from dsave.runtime.host_load import HostLoad, LoadTicket, View
 from dsave.runtime.host_save import HostSave
+from dsave.runtime.mounts import behind
 from dsave.runtime.save_messages import Found, Ticket
 
 _REMEMBERED = 100
@@ -49,6 +48,7 @@ class Host:
         """The replica or part on a device of this host; None: the first one here. Read-only.
 
         Raises:
+            OptionTypeError: it is no variable.
             DeviceError: the variable is not there.
             ModelError: it is of another cluster.
         """
@@ -60,9 +60,11 @@ class Host:
         """Replace the replicas or parts on this host, or the one on a device of it.
 
         Raises:
+            OptionTypeError: it is no variable.
             DeviceError: the variable is not there.
             ModelError: the array has another shape, or the variable is of another cluster.
         """
+        check_variable(variable)
         components = (
             [c for c in variable.components if c.host == self.name]
             if device is None
@@ -113,13 +115,7 @@ class Host:
 
     def real_path(self, path: str) -> str:
         """Where a path as this host sees it lies on the machine."""
-        if not path.startswith("/"):  # a URL
-            return path
-        pure = PurePosixPath("/", os.path.normpath(path).lstrip("/"))
-        for mount, root in self._mounts.items():
-            if pure.is_relative_to(mount):
-                return str(PurePosixPath(root) / pure.relative_to(mount))
-        return path
+        return behind(path, self._mounts)
 
     def begin_save(self, ticket: Ticket, names: Mapping[str, str], *, stores: bool) -> Found:
         """Take a snapshot of these component keys (with the names of their variables)."""
@@ -203,6 +199,7 @@ class Host:
                 self._arrays[key] = before
 
     def _component(self, variable: Variable, device: str | None) -> Component:
+        check_variable(variable)
         wanted = DeviceSpec.from_string(device)
         for component in variable.components:
             if component.host == self.name and wanted.matches(

@@ -9,18 +9,20 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from dsave.errors import CorruptionError, DirectoryError, DsaveError, SaveError
+from dsave.errors import CorruptionError, SaveError
 from dsave.format import naming
 from dsave.format.coding import Buffer
 from dsave.format.strings import encode_strings
 from dsave.model.slices import Box
 from dsave.plan.load_plan import HostLoadPlan, Segment
+from dsave.runtime.absence import absence
 from dsave.runtime.arrays import Array, as_bytes
 from dsave.runtime.checkpoint import Checkpoint
-from dsave.runtime.source import Source, open_source
+from dsave.runtime.source import Source, open_source, readable
 from dsave.runtime.staging import Arrays, Reading
 from dsave.runtime.stream import Endpoint, Reader, Server
 
@@ -38,12 +40,13 @@ class LoadTicket:
 class View:
     """What a host sees of the directory.
 
-    `save` tells the saves apart that may lie under one path; None: there is none. `sizes` are
-    those of the data files that are there, in bytes, by shard.
+    `save` tells the saves apart that may lie under one path; None: there is none, and `absence`
+    says why. `sizes` are those of the data files that are there, in bytes, by shard.
     """
 
     save: str | None
     sizes: dict[int, int]
+    absence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class HostLoad:
     def __init__(self, host: str, path: str, address: str, ticket: LoadTicket) -> None:
         self._host = host
         self._path = path.rstrip("/")
+        self._called = ticket.directory
         self._address = address
         self._timeout_s = ticket.stall_timeout_s
         self._source: Source = open_source(self._path)
@@ -79,7 +83,7 @@ class HostLoad:
         """See what is there, as far as names and the index tell."""
         with self._named():
             if not self._source.exists(self._file(naming.SAVED_MODEL_FILE)):
-                return View(None, {})
+                return View(None, {}, absence(self._source, self._path, self._called))
             checkpoint = self._open()
             shards = {entry.shard for tensor in checkpoint.values() for entry in tensor.entries}
             sizes = {}
@@ -233,16 +237,8 @@ class HostLoad:
         file = self._file(name)
         return bytes(self._source.read(file, 0, self._source.size(file)))
 
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except DsaveError:
-            raise
-        except OSError as error:
-            raise DirectoryError(
-                self._path, self._host, f"it cannot be read: {error}"
-            ) from None
+    def _named(self) -> AbstractContextManager[None]:
+        return readable(self._path, self._host)
 
 
 def _by_reader(segments: Sequence[Segment]) -> dict[str, list[Segment]]:

@@ -22,6 +22,7 @@ from dsave.plan.load_plan import LoadPlan, Segment
 from dsave.runtime.answers import all_answers
 from dsave.runtime.cluster import Cluster
 from dsave.runtime.host_load import HostLoad, LoadTicket, StoredMetadata, View
+from dsave.runtime.object_storage import check_hosts_share
 from dsave.runtime.stream import Endpoint
 
 _GROUPS = {"progress": "control", "failure": "control", "end": "control"}
@@ -46,7 +47,13 @@ class LoadHosts:
         self._pool = ThreadPoolExecutor(_LOCAL_THREADS, "dsave-local")
 
     def begin(self, hosts: Iterable[str], readers: Collection[str]) -> dict[str, View]:
-        """Begin the load on hosts; what each reader sees of the directory."""
+        """Begin the load on hosts; what each reader sees of the directory.
+
+        Raises:
+            OptionError: readers cannot see what any other process wrote there.
+        """
+        if set(readers) != {LOCALHOST}:
+            check_hosts_share(self._ticket.directory)
         phase = "looking at the directory"
         calls: dict[str, Future[Any]] = {}
         for host in dict.fromkeys([*hosts, *readers]):

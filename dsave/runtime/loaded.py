@@ -7,7 +7,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
-from dsave.errors import ModelError
+from dsave.errors import MissingKeyError, ModelError
 from dsave.model.dtype import DType
 from dsave.model.trackable import Module
 from dsave.model.variable import Aggregation, Synchronization
@@ -16,6 +16,19 @@ from dsave.runtime.checkpoint import StoredTensor
 from dsave.savedmodel.tree import StoredVariable
 
 _NO_SIGNATURES: Mapping[str, Any] = {}
+
+
+class Signatures(dict[str, Any]):
+    """The functions that model servers call, by key, of the SavedModel in `directory`."""
+
+    def __init__(self, directory: str, functions: Mapping[str, Any]) -> None:
+        super().__init__(functions)
+        self._directory = directory
+
+    def __missing__(self, key: str) -> Any:
+        there = ", ".join(map(repr, self))
+        hint = f"its signatures are {there}" if there else "it has no signatures"
+        raise MissingKeyError(self._directory, key, hint)
 
 
 class LoadedModel(Module):

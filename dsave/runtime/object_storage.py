@@ -11,10 +11,25 @@ from typing import Any
 
 import fsspec
 
-from dsave.errors import DirectoryError, DsaveError
+from dsave.errors import DirectoryError, DsaveError, OptionError
 from dsave.format import naming
 from dsave.format.coding import Buffer
 from dsave.runtime.storage import MARKER
+
+
+def check_hosts_share(url: str) -> None:
+    """See that what one process puts there can be read by others: not with `memory://`.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    scheme, colon, _ = url.partition("://")
+    if colon and scheme.rpartition("::")[2] == "memory":
+        raise OptionError(
+            "directory",
+            f"{url!r} is in the memory of one process, and each host's is another; "
+            "experimental_io_device='/job:localhost' takes that of the calling process",
+        )
 
 
 class _ObjectSink:

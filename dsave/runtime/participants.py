@@ -11,6 +11,7 @@ from dsave.model.device import LOCALHOST
 from dsave.runtime.answers import all_answers
 from dsave.runtime.cluster import Cluster
 from dsave.runtime.host_save import HostSave
+from dsave.runtime.object_storage import check_hosts_share
 from dsave.runtime.save_messages import Found, HostProgress, Ticket
 from dsave.runtime.stream import Endpoint
 
@@ -46,8 +47,13 @@ class Participants:
         """Take all snapshots (component key to variable name, by host) at one moment.
 
         Hosts that are to write look at the directory as well.
+
+        Raises:
+            OptionError: nobody else could read what they are to write.
         """
         writers = set(writers)
+        if writers != {LOCALHOST}:
+            check_hosts_share(self._ticket.directory)
         phase = "taking a snapshot"
         calls: dict[str, Future[Any]] = {}
         with self._cluster.together:

@@ -115,6 +115,8 @@ class RayHosts:
 
     def __init__(self, spec: ClusterSpec) -> None:
         self._actors: dict[str, Any] = {}
+        self.mounts: Mapping[str, Mapping[str, str]] = {}
+        """For each host where its private copies of the local paths lie on this machine."""
         self._session = _connect(spec.ray)
         pack = spec.placement == "pack"
         self._own_address: str = _LOOPBACK if pack else ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
@@ -181,11 +183,11 @@ class RayHosts:
                 ray.shutdown()
 
     def _start(self, spec: ClusterSpec) -> None:
-        mounts = _private_paths(spec)
+        self.mounts = _private_paths(spec)
         for host, (node_id, address) in zip(spec.host_names, _places(spec), strict=True):
             strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
             self._actors[host] = _HostActor.options(scheduling_strategy=strategy).remote(
-                host, spec.devices_of(host), mounts[host], address
+                host, spec.devices_of(host), self.mounts[host], address
             )
         started = {host: actor.real_path.remote("/") for host, actor in self._actors.items()}
         for host, ref in started.items():

@@ -5,14 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsave.model.device import host_of
+from dsave.model.short_names import short_hosts, short_name
 from dsave.plan.save_plan import Layout
-from dsave.runtime.terminal import (
-    plain_table,
-    short_hosts,
-    short_name,
-    size_text,
-    table_text,
-)
+from dsave.runtime.terminal import count_text, plain_table, size_text, table_text
 
 _WIDTH = 79
 _RATE_FROM = 1 << 20
@@ -34,7 +29,7 @@ class ShardResult:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SaveResult:
     """What a save did.
 
@@ -51,6 +46,13 @@ class SaveResult:
     peak_bytes: Mapping[str, int]
     disks: tuple[tuple[str, ...], ...]
 
+    def __repr__(self) -> str:
+        return f"<SaveResult {self._line()}, {count_text(len(self.shards), 'data file')}>"
+
+    def _line(self) -> str:
+        size = size_text(self.nbytes)
+        return f"{self.directory}: {self.layout}, {size} in {self.seconds:.2f} s"
+
     def __str__(self) -> str:
         table = plain_table(
             *("file", "writer", "bytes from", "size", "seconds"),
@@ -65,13 +67,10 @@ class SaveResult:
                 size_text(shard.nbytes),
                 f"{shard.seconds:.3f}",
             )
-        size, seconds = size_text(self.nbytes), f"{self.seconds:.2f} s"
+        rate = ""
         if self.nbytes >= _RATE_FROM and self.seconds:
-            seconds += f" ({size_text(self.nbytes / self.seconds)}/s)"
-        lines = [
-            f"{self.directory}: {self.layout}, {size} in {seconds}",
-            table_text(table, _WIDTH),
-        ]
+            rate = f" ({size_text(self.nbytes / self.seconds)}/s)"
+        lines = [f"{self._line()}{rate}", table_text(table, _WIDTH)]
         if self.peak_bytes:
             host, peak = max(self.peak_bytes.items(), key=lambda item: item[1])
             lines.append(

@@ -1,13 +1,15 @@
 """Reading files by range: local ones are mapped, those of other fsspec URLs are fetched."""
 
+import contextlib
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import fsspec
 
-from dsave.errors import OptionError
+from dsave.errors import DirectoryError, DsaveError, OptionError
 from dsave.format.coding import Buffer
 
 
@@ -16,6 +18,9 @@ class Source(Protocol):
 
     def exists(self, file: str) -> bool:
         """Whether there is such a file."""
+
+    def names(self, directory: str) -> list[str] | None:
+        """The names in a directory; None if there is no such directory."""
 
     def size(self, file: str) -> int:
         """Bytes in the file."""
@@ -48,12 +53,37 @@ def open_source(path: str, *, mapped: bool = True) -> Source:
     return _FetchedFiles()
 
 
+@contextlib.contextmanager
+def readable(directory: str, host: str) -> Iterator[None]:
+    """Name the directory and the host, if what is inside fails to read there.
+
+    Raises:
+        DirectoryError: it failed, as the system says.
+    """
+    try:
+        yield
+    except DsaveError:
+        raise
+    except OSError as error:
+        raise DirectoryError(directory, host, f"it cannot be read: {error}") from None
+
+
+def _local_names(directory: str) -> list[str] | None:
+    try:
+        return [entry.name for entry in Path(directory).iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 class _MappedFiles:
     def __init__(self) -> None:
         self._maps: dict[str, memoryview] = {}
 
     def exists(self, file: str) -> bool:
         return Path(file).is_file()
+
+    def names(self, directory: str) -> list[str] | None:
+        return _local_names(directory)
 
     def size(self, file: str) -> int:
         return len(self._map(file))
@@ -84,6 +114,9 @@ class _ReadFiles:
     def exists(self, file: str) -> bool:
         return Path(file).is_file()
 
+    def names(self, directory: str) -> list[str] | None:
+        return _local_names(directory)
+
     def size(self, file: str) -> int:
         return Path(file).stat().st_size
 
@@ -103,6 +136,14 @@ class _FetchedFiles:
     def exists(self, file: str) -> bool:
         files, path = fsspec.core.url_to_fs(file)
         return bool(files.exists(path))
+
+    def names(self, directory: str) -> list[str] | None:
+        files, path = fsspec.core.url_to_fs(directory)
+        with contextlib.suppress(Exception):  # not every store lists, nor for everyone
+            if files.isdir(path):
+                names = files.ls(path, detail=False)
+                return [name.rstrip("/").rpartition("/")[2] for name in names]
+        return None
 
     def size(self, file: str) -> int:
         files, path = fsspec.core.url_to_fs(file)

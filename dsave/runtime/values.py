@@ -24,8 +24,8 @@ from dsave.model.variable import (
 from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 
-TIMEOUT_SETTING = "timeout_s in the cluster's config"
-"""What says how long a host may take to answer a call that only moves values."""
+TIMEOUT_SETTING = "a step that it runs comes first, and timeout_s in the cluster's config"
+"""Why a host answers late a call that only moves values, and what says how late it may."""
 
 
 def described(

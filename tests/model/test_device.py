@@ -4,6 +4,7 @@
 - replace changes fields; make_merged_spec lays the inner name over the outer
 - specs are equal when their canonical names are
 - a placement is the first device that agrees; an io device is on exactly one host
+- a host may be named in part, if one agrees
 """
 
 import pytest
@@ -16,6 +17,7 @@ from dsave.model.device import (
     DeviceSpec,
     cpu0,
     host_of,
+    resolve_host,
     resolve_io_host,
     resolve_placement,
 )
@@ -269,6 +271,37 @@ def ours(text: str) -> str | None:
         return DeviceSpec.from_string(text).to_string()
     except DeviceError:
         return None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/job:worker/replica:0/task:1",
+        "/job:worker/task:1",
+        "/task:1",
+        DeviceSpec(job="worker", task=1),
+    ],
+)
+def test_a_host_may_be_named_in_part(name):
+    hosts = tuple(f"/job:{job}/replica:0/task:{t}" for job, t in [("ps", 0), ("worker", 1)])
+    assert resolve_host(name, hosts) == "/job:worker/replica:0/task:1"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("/job:worker", "ambiguous, it is each of /job:worker/replica:0/task:0, "),
+        ("/job:ps", "no such host; the cluster has /job:worker/replica:0/task:0, "),
+        ("/job:worker/task:0/CPU:0", "no such host"),
+        ("worker", "Unknown attribute 'worker'"),
+        (3, "a device name or a DeviceSpec is wanted"),
+    ],
+)
+def test_a_name_of_no_one_host_is_refused(name, problem):
+    hosts = tuple(f"/job:worker/replica:0/task:{task}" for task in (0, 1))
+    with pytest.raises(DeviceError) as raised:
+        resolve_host(name, hosts)
+    assert problem in str(raised.value)
 
 
 @pytest.mark.tf

@@ -2,7 +2,8 @@
 
 - a variable, or a component of one, stands for what the reader in force says
 - operators, numpy's functions, indexing and the usual methods all ask the reader
-- without a reader the error names the variable and says what reads it
+- without a reader the error names the variable and says what reads it; so does that for
+  what TensorFlow's variables have and these have not
 - an expression cannot write to a variable
 - where a reader is in force `==` and conditions are those of values, elsewhere of descriptions
 - variables are always hashed and pickled as descriptions, and looked up as such by readers
@@ -142,6 +143,13 @@ def test_without_a_reader_the_error_says_what_reads_it(w, expression, monkeypatc
         expression(w)
 
 
+@pytest.mark.parametrize("name", ["numpy", "value", "assign"])
+def test_habits_from_tensorflow_are_told_what_reads_and_assigns(w, name):
+    hint = rf"no '{name}': .*cluster\.read.*cluster\.assign.*host\.value.*dsave\.function"
+    with pytest.raises(AttributeError, match=hint):
+        getattr(w, name)()
+
+
 def test_a_reader_is_in_force_until_its_block_ends(w):
     with reading(lambda _: 1), reading(lambda _: 2):
         assert value_of(w) == 2
@@ -200,6 +208,7 @@ def test_readers_have_variables_as_keys(w):
 def test_what_is_not_of_arrays_is_no_attribute(w):
     with pytest.raises(AttributeError, match="a variable has no 'mystery'"):
         _ = w.mystery
+    assert not hasattr(w, "mystery")
     with pytest.raises(AttributeError):
         w.__array_interface__  # noqa: B018
 

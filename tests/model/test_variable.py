@@ -5,13 +5,16 @@
 - only_first_replica and none take the first replica as it is
 - inf and nan are values like any other: no warning
 - an aggregation is named in any case
+- where a variable is shown it is one line: its kind, name, dtype, shape and places
+- what is no variable is refused
 """
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from dsave.errors import OptionError
+from dsave.errors import OptionError, OptionTypeError
+from dsave.model import new_variable
 from dsave.model.dtype import dtype_of
 from dsave.model.slices import Box
 from dsave.model.variable import (
@@ -23,6 +26,7 @@ from dsave.model.variable import (
     SyncOnReadVariable,
     Variable,
     aggregated,
+    check_variable,
 )
 
 SUM, MEAN, FIRST = Aggregation.SUM, Aggregation.MEAN, Aggregation.ONLY_FIRST_REPLICA
@@ -182,3 +186,20 @@ def test_variables_are_compared_by_identity():
     one, other = made(), made()
     assert one != other
     assert len({one, other, one}) == 2
+
+
+def test_where_a_variable_is_shown_it_is_one_line():
+    devices = [f"/job:worker/replica:0/task:{t}/device:GPU:{g}" for t in (0, 1) for g in (0, 1)]
+    float32, key = dtype_of("float32"), iter("abcdefgh").__next__
+    w = new_variable.mirrored(
+        "w", float32, (64, 10), devices, key, trainable=True, aggregation="none"
+    )
+    e = new_variable.sharded("e", float32, (4,), devices, key, trainable=True)
+    assert repr(w) == "<MirroredVariable w: float32 (64, 10) on worker:0-1 GPU:0-1>"
+    assert str(e) == "<ShardedVariable e: float32 (4,) on worker:0-1 GPU:0-1>"
+    assert repr(e.components[1]) == "<Component e/part_1: float32 (1,) on worker:0 GPU:1>"
+
+
+def test_what_is_no_variable_is_refused():
+    with pytest.raises(OptionTypeError, match="a variable is wanted, got 'w'"):
+        check_variable("w")

@@ -168,6 +168,28 @@ def test_an_unknown_key_is_named_with_its_checkpoint(prefix):
         open_dsave(prefix)["absent"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("layer/kernel", "; did you mean 'layer/kernel/.ATTRIBUTES/VARIABLE_VALUE'?"),
+        ("layer/kernal", "; did you mean 'layer/kernel/.ATTRIBUTES/VARIABLE_VALUE'?"),
+        ("kernal/.ATTRIBUTES/VARIABLE_VALUE", "; did you mean 'kernel'?"),
+        ("something else", ""),
+        (7, ""),
+    ],
+)
+def test_the_key_that_may_have_been_meant_is_named(tmp_path, wrong, hint):
+    keys = ["kernel", "layer/kernel/.ATTRIBUTES/VARIABLE_VALUE"]
+    for name, data in files_of([(key, W, None) for key in keys]).items():
+        (tmp_path / f"c{name}").write_bytes(data)
+    checkpoint = open_dsave(tmp_path / "c")
+    with pytest.raises(MissingKeyError) as raised:
+        checkpoint[wrong]
+    assert str(raised.value) == f"checkpoint {tmp_path}/c: no entry {wrong!r}{hint}"
+    assert wrong not in checkpoint
+    assert keys[0] in checkpoint
+
+
 INDEXES = [
     ..., (), slice(None), slice(2, 5), slice(3, 3), slice(8, 100), slice(-3, None),
     slice(1, 9, 3), slice(None, None, -1), slice(8, 1, -3), 0, 9, -1, np.int64(4), (4,), (4, 2),
@@ -335,8 +357,9 @@ def test_a_sound_checkpoint_verifies(saved_model):
 def test_a_directory_without_saved_model_is_not_opened(saved_model):
     (saved_model / naming.SAVED_MODEL_FILE).unlink()
     for path in (saved_model, saved_model / "absent", saved_model.parent):
-        with pytest.raises(NotCommittedError, match=r"no saved_model\.pb"):
+        with pytest.raises(NotCommittedError) as raised:
             open_dsave(path)
+        assert raised.value.directory == str(path)
     assert len(open_dsave(saved_model / naming.VARIABLES_PREFIX)) == 7
 
 

@@ -1,12 +1,16 @@
 """What a cluster takes as a device, a shape, a host, a path or a value, and what it refuses.
 
 - a DeviceSpec is as good as its name; a path of pathlib as good as a str
-- a shape, a name, a host that cannot be is refused by name; a step runs on all hosts or on none
+- a shape, a name, a host, a variable that cannot be is refused by name
+- a step runs on all hosts or on none; hosts may be named in part
+- a step that only begins when it is called is refused
+- where a host's path lies is known of a closed cluster too
 - an array of Python's own keeps its dtype
 - a host that does not answer in time is named, with the setting to change
 """
 
 import array
+import functools
 import threading
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import dsave
 
 pytestmark = pytest.mark.ray
 
-FIRST = "/job:worker/replica:0/task:0"
+FIRST, SECOND = (f"/job:worker/replica:0/task:{task}" for task in (0, 1))
 
 
 def test_a_device_spec_is_as_good_as_its_name(pair, gpus):
@@ -55,6 +59,59 @@ def test_a_step_runs_on_all_hosts_that_were_named_or_on_none(pair):
     with pytest.raises(dsave.DeviceError, match="a list of hosts"):
         pair.run(step, hosts=FIRST)
     assert pair.read(ran) == 0
+
+
+@pytest.mark.parametrize("given", ["w", 1.0, dsave.Module()])
+def test_what_is_no_variable_is_refused(pair, given):
+    for use in (
+        pair.read,
+        lambda it: pair.assign(it, 1.0),
+        lambda it: pair.run(lambda host: host.value(it)),
+        lambda it: pair.run(lambda host: host.assign(it, 1.0)),
+    ):
+        with pytest.raises(dsave.OptionTypeError, match="a variable is wanted, got"):
+            use(given)
+
+
+def test_a_part_of_a_variable_is_read_and_not_assigned(pair):
+    part = pair.variable(1.0).components[0]
+    assert pair.read(part) == 1.0
+    with pytest.raises(dsave.OptionTypeError, match="got <Component"):
+        pair.assign(part, 2.0)
+
+
+def test_hosts_may_be_named_in_part(pair, private):
+    named = pair.run(lambda host: host.name, hosts=["/job:worker/task:1", "/task:1"])
+    assert named == {SECOND: SECOND}
+    assert pair.real_path(private, "/task:1") == pair.real_path(private, SECOND)
+
+
+def generates(_host):
+    yield 1
+
+
+async def awaits(_host):
+    pass
+
+
+async def both(_host):
+    yield 1
+
+
+@pytest.mark.parametrize(
+    "step", [generates, awaits, both, functools.partial(generates), "step"]
+)
+def test_a_step_that_only_begins_when_it_is_called_is_refused(pair, step):
+    with pytest.raises(dsave.OptionTypeError, match="step: a plain function is wanted"):
+        pair.run(step)
+
+
+def test_where_a_path_lies_is_known_of_a_closed_cluster_too(start, private):
+    with start() as cluster:
+        asked = cluster.run(lambda host: host.real_path(private))
+    assert {host: cluster.real_path(private, host) for host in cluster.hosts} == asked
+    assert asked[FIRST] != asked[SECOND]
+    assert cluster.real_path("/elsewhere", FIRST) == "/elsewhere"
 
 
 def test_a_path_of_pathlib_is_as_good_as_a_str(pair, private):
@@ -105,4 +162,7 @@ def test_a_host_that_does_not_answer_in_time_is_named_with_the_setting(tmp_path)
         release.touch()
         stepping.join()
     assert raised.value.host == FIRST
-    assert "timeout_s in the cluster's config sets the deadline" in str(raised.value)
+    assert str(raised.value).endswith(
+        "no answer in 0.3 s; a step that it runs comes first, and timeout_s in the cluster's "
+        "config sets the deadline"
+    )

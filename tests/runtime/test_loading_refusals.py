@@ -3,7 +3,8 @@
 - a device that does not exist is replaced by the nearest, with a warning and a note; or it is
   an error that names variable and device
 - an io device reads for all, and reads what only it sees
-- hosts that see different saves, or none, or lack a data file, are errors that name it
+- hosts that see different saves, or none, or lack a data file, are errors that name it; if
+  none, what they see instead, and whether each has a path of its own
 - bytes that are not what was written are found, in parts of a table too; nothing changes then
 - a host that dies or falls silent is named; the others keep their old values
 - values go into a given model by names: shapes, dtypes and both sets of variables must agree
@@ -146,6 +147,42 @@ def test_a_directory_without_a_save_is_refused(pair, tmp_path, private):
         with pytest.raises(dsave.NotCommittedError) as raised:
             dsave.load(directory, pair)
         assert raised.value.directory == directory
+
+
+def test_what_hosts_see_instead_is_said(pair, tmp_path):
+    dsave.save(small(pair), tmp_path / "export", cluster=pair)
+    with pytest.raises(dsave.NotCommittedError) as raised:
+        dsave.load(tmp_path / "export" / "variables", pair)
+    assert raised.value.problem == (
+        f"it is a part of a SavedModel; its directory is {tmp_path}/export"
+    )
+
+
+def test_of_a_path_that_each_host_has_to_itself_that_is_said(pair, private, tmp_path):
+    with pytest.raises(dsave.NotCommittedError) as raised:
+        dsave.load(private, pair)
+    root = Path(pair.real_path("/dsave-private", FIRST)).parents[1]
+    assert raised.value.problem.startswith(
+        "it does not exist; each host has its own /dsave-private (local_paths in the cluster's "
+        f"config), below {root}; "
+    )
+    assert "local_root" in raised.value.problem
+    assert "experimental_io_device='/job:localhost'" in raised.value.problem
+    for path, options in ((tmp_path, None), (private, "/job:localhost")):
+        with pytest.raises(dsave.NotCommittedError) as raised:
+            dsave.load(path, pair, dsave.LoadOptions(experimental_io_device=options))
+        assert "local_paths" not in raised.value.problem
+
+
+def test_what_is_in_the_memory_of_one_process_is_read_by_that_alone(pair, tmp_path):
+    url = f"memory://{tmp_path.name}/export"
+    model, local = small(pair), "/job:localhost"
+    options = dsave.SaveOptions(experimental_io_device=local)
+    dsave.save(model, url, options=options, cluster=pair)
+    with pytest.raises(dsave.OptionError, match="directory: 'memory://"):
+        dsave.load(url, pair)
+    loaded = dsave.load(url, pair, dsave.LoadOptions(experimental_io_device=local))
+    assert values(pair, loaded) == values(pair, model)
 
 
 def flip(directory, value):
@@ -299,7 +336,7 @@ def test_variables_that_only_one_has_are_refused_or_left_alone(pair, tmp_path):
     into.both = pair.variable(0.0, "both")
     with pytest.raises(dsave.ModelError, match=r"'saved/0'.*allow_partial_checkpoint"):
         dsave.load(tmp_path / "export", pair, into=into)
-    into.saved, into.mine = [pair.variable(0.0)], pair.variable(9.0, "mine")
+    into.saved, into.mine = [pair.variable(0.0)], pair.variable(9.0)
     with pytest.raises(dsave.ModelError, match=r"'mine'.*allow_partial_checkpoint"):
         dsave.load(tmp_path / "export", pair, into=into)
     assert pair.read(into.both) == 0.0

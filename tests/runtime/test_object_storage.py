@@ -6,6 +6,7 @@
 - files with names of others, and objects beside the prefix, stay
 - a file that is given up is not stored when it is collected
 - whatever the store raises names the URL and the host
+- what only one process reads is refused, by its URL
 """
 
 import uuid
@@ -15,8 +16,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-from dsave.errors import DirectoryError
-from dsave.runtime.object_storage import ObjectStorage
+from dsave.errors import DirectoryError, OptionError
+from dsave.runtime.object_storage import ObjectStorage, check_hosts_share
 
 HOST = "/job:w/replica:0/task:3"
 DATA = "variables/variables.data-00000-of-00001"
@@ -230,3 +231,15 @@ def test_a_url_that_cannot_be_opened_names_itself_and_the_host(url):
     with pytest.raises(DirectoryError, match="cannot be opened") as caught:
         storage(url).begin("host")
     assert caught.value.host == HOST
+
+
+@pytest.mark.parametrize("url", ["memory://bucket/x", "simplecache::memory://bucket/x"])
+def test_what_only_one_process_reads_is_refused(url):
+    with pytest.raises(OptionError, match=r"experimental_io_device='/job:localhost'") as raised:
+        check_hosts_share(url)
+    assert url in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["s3://memory/x", "/memory/x", "memory"])
+def test_what_others_read_is_not(path):
+    check_hosts_share(path)

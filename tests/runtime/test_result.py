@@ -3,6 +3,7 @@
 - It fits in 79 columns, with short device names, and says what went where.
 - A host-local result names the hosts of each directory, and the setting that changes it.
 - Only a save of at least a mebibyte has a rate.
+- Where a value is shown it is one line.
 """
 
 from dsave.runtime.result import SaveResult, ShardResult
@@ -51,3 +52,10 @@ def test_host_local_directories_are_named_with_the_setting_that_avoids_them():
     assert "experimental_io_device" in text
     assert "memory" not in text
     assert max(map(len, text.splitlines())) <= 79
+
+
+def test_where_a_value_is_shown_it_is_one_line():
+    result = SaveResult(
+        "/tmp/export", "single", 3 << 20, 0.5, (shard(0, W0, (W0,), 3 << 20),), {}, ((W0,),)
+    )
+    assert repr(result) == "<SaveResult /tmp/export: single, 3.0 MiB in 0.50 s, 1 data file>"

@@ -160,7 +160,7 @@ def test_a_cluster_that_is_closed_or_has_fewer_hosts(refused, start, model):
     with start(tasks=1) as other:
         own = dsave.Module()
         own.v = other.variable(1.0)
-        refused(dsave.ModelError, ValueError, "v: it is on /job:worker", cluster=other)
+        refused(dsave.ModelError, ValueError, "v: it is of another cluster", cluster=other)
     refused(dsave.ClusterError, RuntimeError, "closed", what=own, cluster=other)
 
 
@@ -201,6 +201,17 @@ def test_a_directory_that_is_a_file(refused, directory, io_device):
         OSError,
         str(below),
         target=below,
+        experimental_io_device=io_device,
+    )
+
+
+@pytest.mark.parametrize("io_device", [None, "/job:worker/task:1"])
+def test_the_memory_of_a_hosts_process(refused, io_device):
+    refused(
+        dsave.OptionError,
+        ValueError,
+        "experimental_io_device='/job:localhost'",
+        target="memory://bucket/export",
         experimental_io_device=io_device,
     )
 
