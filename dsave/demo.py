@@ -155,10 +155,9 @@ def values(cluster: dsave.Cluster, model: Classifier) -> dict[str, Array]:
     return worth
 
 
-def gather(cluster: dsave.Cluster, saved: dsave.SaveResult, whole: str) -> None:
+def gather(saved: dsave.SaveResult, whole: str) -> None:
     """Copy the hosts' directories over one another, which makes one whole SavedModel."""
-    for hosts in saved.disks:
-        own = cluster.real_path(saved.directory, hosts[0])
+    for own in saved.places:
         shutil.copytree(own, whole, dirs_exist_ok=True)
 
 
@@ -269,7 +268,7 @@ def run() -> None:
             print()
             say(f"saved with experimental_io_device={device}")
             print(saved)
-            gather(cluster, saved, f"{scratch}/gathered{directory}")
+            gather(saved, f"{scratch}/gathered{directory}")
             compare(f"{scratch}/gathered{directory}", policy, worth, asked, expected)
 
         export = tempfile.mkdtemp(prefix="dsave-demo-export-")

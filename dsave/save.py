@@ -17,7 +17,7 @@ from dsave.format.strings import EncodedStrings, encode_strings
 from dsave.functions.concrete_function import ConcreteFunction
 from dsave.functions.function import Function, functions_of
 from dsave.functions.stack import user_stack
-from dsave.model.device import cpu0, resolve_io_host
+from dsave.model.device import LOCALHOST, cpu0, resolve_io_host
 from dsave.model.dtype import STRING
 from dsave.model.trackable import ObjectGraph, left_out, trace
 from dsave.options import SaveOptions
@@ -153,7 +153,15 @@ def save(
             served.close()
         seconds = time.perf_counter() - started
         heard = {**coordinator.progress(), **ended}
-        return _result(plan, coordinator.receipts, len(object_graph.payload), heard, seconds)
+        places = [
+            plan.directory
+            if disk.owner == LOCALHOST
+            else cluster.real_path(plan.directory, disk.owner)
+            for disk in plan.disks
+        ]
+        return _result(
+            plan, coordinator.receipts, len(object_graph.payload), heard, places, seconds
+        )
 
     if wait:
         return finish()
@@ -246,6 +254,7 @@ def _result(
     receipts: Mapping[int, Receipt],
     object_graph_nbytes: int,
     progress: Mapping[str, HostProgress],
+    places: Sequence[str],
     seconds: float,
 ) -> SaveResult:
     shards = [
@@ -271,6 +280,7 @@ def _result(
         tuple(shards),
         {host: heard.peak_bytes for host, heard in progress.items()},
         tuple(disk.hosts for disk in plan.disks),
+        tuple(places),
     )
 
 

@@ -181,7 +181,7 @@ def test_gathering_as_the_design_says_makes_one_whole_saved_model(tmp_path):
         model.e = cluster.sharded_variable(np.arange(6, dtype=np.float32), name="e")
         result = dsave.save(model, "/tmp/export", progress=False)
         assert result.layout == "host-local"
-        names = {"cluster": cluster, "result": result, "gathered": str(gathered)}
+        names = {"result": result, "gathered": str(gathered)}
         exec(named(DESIGN, "gather"), {"dsave": dsave, "shutil": shutil, **names})
     assert dsave.open(gathered)["e/.ATTRIBUTES/VARIABLE_VALUE"][...].tolist() == [
         0,

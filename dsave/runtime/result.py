@@ -35,7 +35,8 @@ class SaveResult:
 
     `nbytes` are those of all data files, each counted once. `peak_bytes` is, for each host,
     how far its private memory rose above where the save found it. `disks` are the hosts that
-    share each directory: one tuple for layout "single", several for "host-local".
+    share each directory: one tuple for layout "single", several for "host-local". `places`:
+    where each of these is on this machine, which is elsewhere if it is private to hosts.
     """
 
     directory: str
@@ -45,6 +46,7 @@ class SaveResult:
     shards: tuple[ShardResult, ...]
     peak_bytes: Mapping[str, int]
     disks: tuple[tuple[str, ...], ...]
+    places: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<SaveResult {self._line()}, {count_text(len(self.shards), 'data file')}>"
@@ -76,6 +78,11 @@ class SaveResult:
             lines.append(
                 f"memory above the start: at most {size_text(peak)}, on {short_name(host)}"
             )
+        lines += [
+            f"On {short_hosts(hosts)} that is {place} here."
+            for hosts, place in zip(self.disks, self.places, strict=False)
+            if place != self.directory
+        ]
         if self.layout == "host-local":
             directories = "; ".join(short_hosts(hosts) for hosts in self.disks)
             lines += textwrap.wrap(

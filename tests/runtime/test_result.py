@@ -2,6 +2,7 @@
 
 - It fits in 79 columns, with short device names, and says what went where.
 - A host-local result names the hosts of each directory, and the setting that changes it.
+- A private directory is shown with its place on this machine.
 - Only a save of at least a mebibyte has a rate.
 - Where a value is shown it is one line.
 """
@@ -25,6 +26,7 @@ def test_a_single_directory_is_a_table():
         (shard(0, W1, (W0, W1), 1 << 20), shard(1, W1, (W1,), 2 << 20)),
         {W0: 1 << 10, W1: 1 << 20},
         ((W1,),),
+        ("/tmp/export",),
     )
     assert str(result).splitlines() == [
         "/tmp/export: single, 3.0 MiB in 0.50 s (6.0 MiB/s)",
@@ -45,8 +47,11 @@ def test_host_local_directories_are_named_with_the_setting_that_avoids_them():
         (shard(0, W0, (W0,), 4), shard(1, W1, (W1,), 8)),
         {},
         ((W0,), (W1,)),
+        ("/hosts/0/export", "/hosts/1/export"),
     )
     text = str(result)
+    assert "\nOn worker:0 that is /hosts/0/export here.\n" in text
+    assert "\nOn worker:1 that is /hosts/1/export here.\n" in text
     assert text.startswith("/tmp/export: host-local, 12 B in 0.50 s\n")
     assert "(worker:0; worker:1)" in text
     assert "experimental_io_device" in text
