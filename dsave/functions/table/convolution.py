@@ -84,6 +84,7 @@ def _spread(attrs: AnyAttrs, sizes: Array, filters: Array, x: Array) -> Array:
         windows.pads(attrs, axis, extent, windows.reach(size, gap))
         for axis, extent, size, gap in zip(axes, spread, window, gaps, strict=True)
     ]
+    around = [(max(0, before), max(0, after)) for before, after in around]
     padded = [extent + sum(pair) for extent, pair in zip(spread, around, strict=True)]
     total = np.zeros((len(x), *padded, depth), x.dtype)
     for place in np.ndindex(*window):
@@ -198,13 +199,17 @@ def conv3d(x: Any, filters: Any, *, strides: Spatial = 1, padding: Padding = "SA
     _check_groups(x, filters, 1, name)
     if not isinstance(padding, str):
         x, padding = np.pad(x, ((0, 0), *padding, (0, 0))), "VALID"
-    return apply(
+    steps = windows.spatial(strides, 3, name)
+    dtype = x.dtype
+    # TensorFlow adds up half floats in their dtype, unlike those of images.
+    found = apply(
         _CONV_3D,
-        x,
-        filters,
-        strides=windows.spatial(strides, 3, name),
+        windows.summed(windows.trimmed(x, extents_of(filters)[:3], steps, padding)),
+        windows.summed(filters),
+        strides=steps,
         **windows.padding(padding, name),
     )
+    return cast(found, dtype)
 
 
 def depthwise_conv2d(

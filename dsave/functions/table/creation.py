@@ -44,7 +44,9 @@ def _zeros_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
 
 
 def _ones_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    return _like(_ONES_LIKE, a, 1, dtype, shape)
+    # Of these dtypes TensorFlow's optimiser makes zeros of it.
+    is_folded = operand(a).dtype.name in {"uint32", "uint64"}
+    return _like(None if is_folded else _ONES_LIKE, a, 1, dtype, shape)
 
 
 def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:

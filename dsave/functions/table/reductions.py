@@ -245,6 +245,9 @@ def _var(
 ) -> Any:
     del out
     a = operand(a)
+    if a.dtype.kind == "c" and dtype is not None and dtype_of(dtype).numpy.kind != "c":
+        problem = f"of {a.dtype} {dtype_of(dtype)} drops the imaginary part; numpy.real does"
+        raise trace_error("numpy.var", problem)
     less = ddof if correction is None else correction
     if dtype is None and _is_half(a.dtype):
         wide = _var(a, axis, np.float32, None, less, keepdims, where=where, mean=mean)
