@@ -132,3 +132,103 @@ def varies_without_imaginary_parts(x):
 
 def test_a_variance_of_complex_numbers_in_a_real_dtype_lost_their_imaginary_part(refused):
     assert re.search(r"numpy\.var.*numpy\.real", refused(varies_without_imaginary_parts, OPEN))
+
+
+def some(*shape, dtype="float32"):
+    return np.arange(3, 3 + np.prod(shape)).reshape(shape).astype(dtype)
+
+
+SQUARE, CUBE = TensorSpec([None, None]), TensorSpec([None, None, None])
+PLACES = np.array([0, 1, 1]), np.array([2, -1, 0])
+
+# What failed in TensorFlow, or was refused, where numpy computes it.
+FAILED = {
+    "a triangle beyond the matrix": (
+        lambda x: [f(x, k) for f in (np.tril, np.triu) for k in (-9, -1, 0, 1, 9)],
+        [SQUARE],
+        [[some(2, 3)], [some(0, 3)], [some(5, 2)]],
+    ),
+    "a mask of what comes later": (
+        lambda x: [
+            np.tril(np.ones(x.shape, bool, like=x), x.shape[1] - x.shape[0]),
+            np.triu(np.ones((x.shape[1],) * 2, like=x), 1),
+        ],
+        [SQUARE],
+        [[some(2, 5)], [some(1, 3)]],
+    ),
+    "triangles of a vector": (
+        lambda x: [np.tril(x), np.triu(x, 1)],
+        [TensorSpec([None])],
+        [[some(3)]],
+    ),
+    "a range that runs away from its end": (
+        lambda x: [
+            np.arange(3, x.shape[0], like=x),
+            np.arange(x.shape[0] - 4, like=x),
+            np.arange(x.shape[0], 4, -1, like=x),
+            np.arange(x.shape[0] * 1.5, 2, like=x),
+            np.arange(x.shape[0], 3, x.shape[1] - 3, like=x),
+            np.arange(3, 1, like=x),
+        ],
+        [SQUARE],
+        [[some(2, 2)], [some(5, 2)], [some(2, 4)]],
+    ),
+    "elements of no rows by two arrays": (
+        lambda x, i, j: [x[:, i, j], x[:, PLACES[0], PLACES[1]], x[:, i][:, :, j]],
+        [CUBE, TensorSpec([None], "int64"), TensorSpec([None], "int32")],
+        [[some(n, 4, 5), PLACES[0], PLACES[1].astype("int32")] for n in (0, 2)],
+    ),
+    "elements of columns that there are not": (
+        lambda x: x[[0, -1], :, [1, 2]],
+        [TensorSpec([3, 0, 4])],
+        [[some(3, 0, 4)]],
+    ),
+    "repeated uint16": (
+        lambda x: [np.repeat(x, 2), np.tile(x, (2, 1)), np.repeat(x, x.shape[0], 1)],
+        [TensorSpec([None, 2], "uint16")],
+        [[some(2, 2, dtype="uint16")]],
+    ),
+    "a product of Kronecker of three axes": (
+        lambda x, y: [np.kron(x, y), np.kron(y, x), np.kron(x[0], y)],
+        [TensorSpec([None, 2, 3]), TensorSpec([2, None, 2])],
+        [[some(2, 2, 3), some(2, 3, 2)], [some(1, 2, 3), some(2, 0, 2)]],
+    ),
+    "places of a scalar": (
+        lambda x: np.argwhere(x.sum() > 10),
+        [SQUARE],
+        [[some(1, 2)], [some(2, 2)]],
+    ),
+    "diagonals beyond the matrix": (
+        lambda x: [np.diagonal(x, 2), np.diagonal(x, -2), np.trace(x, 3)],
+        [SQUARE],
+        [[some(2, 2)], [some(4, 5)], [some(0, 2)]],
+    ),
+    "diagonals beyond a matrix that is known": (
+        lambda x: [np.diagonal(x, 2), np.diagonal(x, -7)],
+        [TensorSpec([2, 2])],
+        [[some(2, 2)]],
+    ),
+    "a median of nothing": (
+        lambda x: [np.median(x, 1), np.median(x, (0, 1), keepdims=True)],
+        [SQUARE],
+        [[some(2, 0)], [some(0, 3)], [some(3, 4)], [some(1, 3) * np.float32(6e37)]],
+    ),
+    "a shape with 0": (
+        lambda x: [
+            x.reshape(x.shape[0], 0),
+            x.reshape(x.shape[0], 2, 0),
+            x.reshape(len(x.T), 7),
+        ],
+        [TensorSpec([None, 0])],
+        [[some(3, 0)]],
+    ),
+}
+
+
+@pytest.mark.tf
+@pytest.mark.filterwarnings("ignore:(Mean of empty|invalid value):RuntimeWarning")
+@pytest.mark.parametrize("name", FAILED)
+def test_this_failed(agree, name):
+    code, specs, tried = FAILED[name]
+    for arrays in tried:
+        agree(code, specs, *arrays, within=1e-6)

@@ -2,7 +2,19 @@
 
 import numpy as np
 
-from catalogue.case import COMPLEX, FLOAT, SIGNED, UNSIGNED, A, B, Case, index, positive, unit
+from catalogue.case import (
+    COMPLEX,
+    FLOAT,
+    SIGNED,
+    UNSIGNED,
+    A,
+    B,
+    Case,
+    M,
+    index,
+    positive,
+    unit,
+)
 from dsave import ops
 
 
@@ -62,6 +74,14 @@ CASES = {
             {"ellipsis_mask": 1, "new_axis_mask": 2},
         ),
         ["float32"],
+        [B],
+    ),
+    "MatrixBandPart": Case(
+        lambda x: [
+            ops.call("MatrixBandPart", [x, np.int64(below), np.int64(above)])
+            for below, above in ((0, -1), (-1, 1), (1, 0))
+        ],
+        [*M, "bool"],
         [B],
     ),
     "Conv3D of half floats": Case(
