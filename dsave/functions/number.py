@@ -58,7 +58,9 @@ class Number(Tensor):
         raise trace_error("an unknown extent as a key", _HINT)
 
     def __array__(self, dtype: object = None, copy: object = None) -> Never:
-        raise trace_error("an array of an unknown extent", _HINT)
+        raise trace_error(
+            "an array of an unknown extent", f"{_HINT}; math.prod multiplies extents"
+        )
 
     def __bool__(self) -> Never:
         raise trace_error(
