@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dsave import TensorSpec, ops
+from dsave import TensorSpec, TraceError, function, ops
 
 OPEN = TensorSpec([None, 2], name="x")
 
@@ -213,6 +213,56 @@ FAILED = {
         [SQUARE],
         [[some(2, 0)], [some(0, 3)], [some(3, 4)], [some(1, 3) * np.float32(6e37)]],
     ),
+    "a condition alone": (
+        lambda x: [np.where(x > 4), np.where(x[0] > 3)[0]],
+        [SQUARE],
+        [[some(2, 2)], [some(1, 0)]],
+    ),
+    "other names of functions": (
+        lambda x: [np.amax(x), np.amin(x, 1), np.around(x / 7, 1)],
+        [SQUARE],
+        [[some(2, 2)]],
+    ),
+    "places of integers among bfloat16": (
+        lambda x, i: [
+            np.searchsorted(x, i),
+            np.searchsorted(i, x, "right"),
+            np.digitize(i, np.array([4.5, 5.5], ml_dtypes.bfloat16)),
+        ],
+        [TensorSpec([None], "bfloat16"), TensorSpec([None], "int64")],
+        [[some(3, dtype=ml_dtypes.bfloat16), np.array([3, 4, 9])]],
+    ),
+    "the largest of no rows, from a start": (
+        lambda x: [np.max(x, 0, initial=-np.inf), np.min(x, 0, initial=9)],
+        [SQUARE],
+        [[some(0, 2)], [some(2, 2)]],
+    ),
+    "softmax of nothing": (
+        lambda x: [ops.softmax(x), ops.log_softmax(x)],
+        [SQUARE],
+        [[np.zeros((0, 3), np.float32)], [some(2, 2)]],
+    ),
+    "a convolution of no images by channel": (
+        lambda x: ops.depthwise_conv2d(x, some(3, 2, 3, 2)),
+        [TensorSpec([None, 6, 7, 3])],
+        [[some(0, 6, 7, 3)]],
+    ),
+    "a scalar with nothing around it": (lambda x: np.pad(x.sum(), 2), [SQUARE], [[some(2, 2)]]),
+    "a product of small integers": (
+        lambda x, y: [np.vdot(x, x), np.vdot(x > 0, x > 5), np.vdot(x, y)],
+        [TensorSpec([None], "int8"), TensorSpec([None], "complex64")],
+        [[np.array([100, -7, 3], "int8"), np.array([1j, 2, 3 - 1j], "complex64")]],
+    ),
+    "bounds of bfloat16": (
+        lambda x: [np.clip(x, 0, 4), np.clip(x, 0, None), np.clip(x, None, 4)],
+        [TensorSpec([None], "bfloat16")],
+        [[some(3, dtype=ml_dtypes.bfloat16)]],
+    ),
+    "a rounded truth": (
+        np.round,
+        [TensorSpec([None], "bool")],
+        [[np.array([True, False])]],
+    ),
     "a shape with 0": (
         lambda x: [
             x.reshape(x.shape[0], 0),
@@ -232,3 +282,83 @@ def test_this_failed(agree, name):
     code, specs, tried = FAILED[name]
     for arrays in tried:
         agree(code, specs, *arrays, within=1e-6)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("op", "argument", "inputs", "attrs"),
+    [
+        ("Reshape", "shape", (np.zeros((0, 3, 4)), [0, -1]), {}),
+        ("Reshape", "shape", (np.zeros((0, 0)), [0, -1]), {}),
+        ("Reshape", "shape", (np.zeros((0, 3)), [0, 2, -1]), {}),
+        ("Reshape", "shape", (np.zeros((4, 0)), [-1, 0]), {}),
+        ("Max", "axis", (np.zeros((0, 3), "float32"), [0]), {}),
+        ("Min", "axis", (np.zeros((0, 3), "int8"), [0]), {}),
+        ("Mean", "axis", (np.zeros((0, 3), "float32"), [0]), {}),
+        ("Mean", "axis", (np.array([[-7, 100], [4, 100]], "int8"), [0]), {}),
+        ("Softmax", None, (np.zeros((2, 0)),), {}),
+        ("LogSoftmax", None, (np.zeros((2, 0)),), {}),
+        ("PadV2", "paddings", (np.zeros(()), np.zeros((0, 2))), {"constant_values": 0.0}),
+    ],
+)
+def test_numpy_refused_what_tensorflow_does_with_nothing(tf, op, argument, inputs, attrs):
+    x, *others = inputs
+    first = {"Reshape": "tensor", "Softmax": "logits", "LogSoftmax": "logits"}.get(op, "input")
+    more = [np.array(other, np.int32) for other in others]
+    names = dict(zip([argument], more, strict=False))
+    wanted = getattr(tf.raw_ops, op)(**{first: x}, **names, **attrs).numpy()
+    found = ops.call(op, [x, *more, *attrs.values()])
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+    np.testing.assert_array_equal(found, wanted)
+
+
+class Unknown:
+    """What no graph gives."""
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda _: Unknown(), r"a result of .*lambda.*a Unknown is no tensor"),
+        (lambda x: {"a": [{1, 2}, x]}, r"a result of .*lambda.*a set is no tensor"),
+        (lambda x: {"a": x, 1: x}, r"a dict, a result of .*lambda.*of one type.*int, str"),
+    ],
+)
+def test_an_error_of_a_result_did_not_say_that_it_is_one(result, message):
+    with pytest.raises(TraceError, match=message):
+        function(result).get_concrete_function(OPEN)
+
+
+def multiplies_a_shape(x):
+    return np.prod(x.shape)
+
+
+def pads_it_away(x):
+    return ops.conv2d_transpose(x[None, ..., None], np.ones((2, 2, 1, 1)), padding=[(3, 3)] * 2)
+
+
+def averages_in_integers(x):
+    return np.mean(x, dtype=int)
+
+
+def varies_in_integers(x):
+    return np.nanstd(x.astype(int), dtype=int)
+
+
+def rounds_truths_to_tens(x):
+    return np.round(x > 0, -1)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (multiplies_a_shape, r"unknown extent.*math\.prod multiplies extents"),
+        (pads_it_away, r"conv2d_transpose.*padding of \[3, 3\] leaves nothing of axis 1"),
+        (averages_in_integers, r"numpy\.mean.*not in int64; astype"),
+        (varies_in_integers, r"numpy\.var.*not in int64; astype"),
+        (rounds_truths_to_tens, r"numpy\.round.*0 decimals"),
+    ],
+)
+def test_the_error_said_nothing_of_a_way_out(refused, code, message):
+    spec = TensorSpec([2, 2]) if code is pads_it_away else OPEN
+    assert re.search(message, refused(code, spec))

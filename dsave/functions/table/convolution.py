@@ -61,7 +61,7 @@ def _convolved_by_channel(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
 def _convolve_by_channel(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
     seen = windows.seen(attrs, wide(x), filters.shape[:2], 0)
     result: Array = np.einsum("nhwcij,ijcm->nhwcm", seen, wide(filters))
-    return result.reshape(*result.shape[:3], -1)
+    return result.reshape(*result.shape[:3], result.shape[3] * result.shape[4])
 
 
 def _spread_shape(attrs: AnyAttrs, sizes: Known | Array, filters: Value, x: Value) -> Shape:
@@ -275,7 +275,12 @@ def _spread_extent(attrs: AnyAttrs, axis: int, extent: Any, window: Any) -> Any:
     if attrs["padding"] == b"SAME":
         return extent * stride
     around = attrs.get("explicit_paddings", [0] * 8)[2 * axis : 2 * axis + 2]
-    return (extent - 1) * stride + window - sum(around)
+    spread = (extent - 1) * stride + window - sum(around)
+    if isinstance(spread, int) and spread < 0:
+        raise trace_error(
+            "dsave.ops.conv2d_transpose", f"padding of {around} leaves nothing of axis {axis}"
+        )
+    return spread
 
 
 def _alike(x: Value, filters: Value) -> tuple[Any, Any]:

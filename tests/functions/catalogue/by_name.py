@@ -76,6 +76,12 @@ CASES = {
         ["float32"],
         [B],
     ),
+    "Mean of integers": Case(
+        lambda x: [ops.call("Mean", [x, np.int32(axis)]) for axis in (0, 1)],
+        [*SIGNED, *UNSIGNED],
+        [(3, 40)],
+        batches=(5,),
+    ),
     "MatrixBandPart": Case(
         lambda x: [
             ops.call("MatrixBandPart", [x, np.int64(below), np.int64(above)])
