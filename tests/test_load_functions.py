@@ -18,6 +18,20 @@ from dsave.proto.saved_model_pb2 import SavedModel
 pytestmark = pytest.mark.tf
 
 
+def test_a_module_with_a_call_is_called_once_it_is_loaded(tf, tmp_path):
+    class Layer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None])])
+        def __call__(self, x):
+            return x * 2.0
+
+    model = tf.Module()
+    model.layer, model.other = Layer(), tf.Module()
+    tf.saved_model.save(model, str(tmp_path))
+    loaded = dsave.load(str(tmp_path))
+    assert loaded.layer(np.ones(2, np.float32)).tolist() == [2, 2]
+    assert not callable(loaded.other)
+
+
 @pytest.fixture(scope="module")
 def saved(tf, tmp_path_factory):
     """(directory, the model) of functions of every form."""

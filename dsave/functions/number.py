@@ -16,11 +16,18 @@ from dsave.functions.tensor import Tensor
 
 _INT64 = TensorSpec((), "int64")
 _PYTHONS = frozenset({bool, int, float})
+_SEQUENCES = (list, tuple, str, bytes)
 
 _HINT = (
     "it is not known while the function is traced; expressions take it, and so do numpy's "
     "functions of tensors, others with like=: numpy.full((n, 4), 0.0, like=x), "
     "numpy.asarray(array, like=x)[:n]"
+)
+
+_SEQUENCE_HINT = (
+    "it is not known while the function is traced; numpy.repeat, numpy.tile and "
+    "numpy.broadcast_to make tensors of such an extent, numpy.asarray(list, like=x) one to "
+    "compute with"
 )
 
 
@@ -42,16 +49,18 @@ class Number(Tensor):
         return f"<{self.kind.__name__} {self.tracer.nodes[self.output.node].name}>"
 
     def __eq__(self, other: object) -> Any:
-        return False if other is None else NDArrayOperatorsMixin.__eq__(self, other)
+        return not _is_no_number(other) and NDArrayOperatorsMixin.__eq__(self, other)
 
     def __ne__(self, other: object) -> Any:
-        return True if other is None else NDArrayOperatorsMixin.__ne__(self, other)
+        return _is_no_number(other) or NDArrayOperatorsMixin.__ne__(self, other)
 
     def __hash__(self) -> int:
         raise trace_error("an unknown extent as a key", _HINT)
 
     def __array__(self, dtype: object = None, copy: object = None) -> Never:
-        raise trace_error("an array of an unknown extent", _HINT)
+        raise trace_error(
+            "an array of an unknown extent", f"{_HINT}; math.prod multiplies extents"
+        )
 
     def __bool__(self) -> Never:
         raise trace_error(
@@ -117,6 +126,10 @@ class Extent(Number):
         return f"<extent {self.axis} of {self.tensor!r}>"
 
 
+def _is_no_number(other: object) -> bool:
+    return other is None or isinstance(other, _SEQUENCES)
+
+
 def _weak(result: Any) -> Any:
     """What a Python operator gives: a number, unless it is a truth."""
     if not isinstance(result, Tensor) or result.dtype.kind == "b":
@@ -128,6 +141,10 @@ def _operator(name: str) -> Callable[..., Any]:
     operate = getattr(NDArrayOperatorsMixin, name)
 
     def method(self: Number, *others: Any) -> Any:
+        if any(isinstance(other, _SEQUENCES) for other in others):
+            # numpy would make an array of the sequence, where Python repeats it.
+            what = "repeated an unknown number of times" if "mul" in name else "and an extent"
+            raise trace_error(f"a sequence {what}", _SEQUENCE_HINT)
         if name == "__pow__" and type(others[0]) is int and others[0] < 0:
             others = (float(others[0]),)
         result = operate(self, *others)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from dsave.errors import TraceError
+from dsave.errors import OptionTypeError, TraceError
 from dsave.functions.constants import Constants
 from dsave.functions.graph import (
     CONST,
@@ -179,11 +179,17 @@ class Trace:
         def output(result: object) -> TensorSpec | None:
             if result is None:
                 return None
-            value = operand(result)
+            try:
+                value = operand(result)
+            except TraceError as error:
+                raise trace_error(f"a result of {name}", error.problem) from None
             outputs.append(self.output_of(value))
             return described(value)
 
-        structure = mapped(output, results)
+        try:
+            structure = mapped(output, results)
+        except OptionTypeError as error:
+            raise trace_error(f"{error.option}, a result of {name}", error.problem) from None
         return FunctionGraph(
             name,
             tuple(arguments),

@@ -28,6 +28,14 @@ def revive(tree: Tree, root: Module, leaves: Mapping[int, object], file: str) ->
     _Revival(tree, root, leaves, file).fill()
 
 
+class CallableModule(Module):
+    """A module that was saved with a function `__call__`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return vars(self)["__call__"](*args, **kwargs)
+
+
 class _Revival:
     def __init__(
         self, tree: Tree, root: Module, leaves: Mapping[int, object], file: str
@@ -38,7 +46,10 @@ class _Revival:
         self._made: dict[int, Any] = {**leaves, 0: root}
         for number, node in enumerate(self._nodes):
             if number not in self._made and node.kind in _EMPTY:
-                self._made[number] = _EMPTY[node.kind]()
+                is_called = any(name == "__call__" and c in leaves for name, c in node.children)
+                is_module = node.kind is Kind.MODULE
+                kind = CallableModule if is_module and is_called else _EMPTY[node.kind]
+                self._made[number] = kind()
 
     def fill(self) -> None:
         """Tuples first, since they cannot be filled later; then what may lead in circles."""

@@ -61,7 +61,7 @@ def _convolved_by_channel(attrs: AnyAttrs, x: Value, filters: Value) -> Shape:
 def _convolve_by_channel(attrs: AnyAttrs, x: Array, filters: Array) -> Array:
     seen = windows.seen(attrs, wide(x), filters.shape[:2], 0)
     result: Array = np.einsum("nhwcij,ijcm->nhwcm", seen, wide(filters))
-    return result.reshape(*result.shape[:3], -1)
+    return result.reshape(*result.shape[:3], result.shape[3] * result.shape[4])
 
 
 def _spread_shape(attrs: AnyAttrs, sizes: Known | Array, filters: Value, x: Value) -> Shape:
@@ -84,6 +84,7 @@ def _spread(attrs: AnyAttrs, sizes: Array, filters: Array, x: Array) -> Array:
         windows.pads(attrs, axis, extent, windows.reach(size, gap))
         for axis, extent, size, gap in zip(axes, spread, window, gaps, strict=True)
     ]
+    around = [(max(0, before), max(0, after)) for before, after in around]
     padded = [extent + sum(pair) for extent, pair in zip(spread, around, strict=True)]
     total = np.zeros((len(x), *padded, depth), x.dtype)
     for place in np.ndindex(*window):
@@ -198,13 +199,17 @@ def conv3d(x: Any, filters: Any, *, strides: Spatial = 1, padding: Padding = "SA
     _check_groups(x, filters, 1, name)
     if not isinstance(padding, str):
         x, padding = np.pad(x, ((0, 0), *padding, (0, 0))), "VALID"
-    return apply(
+    steps = windows.spatial(strides, 3, name)
+    dtype = x.dtype
+    # TensorFlow adds up half floats in their dtype, unlike those of images.
+    found = apply(
         _CONV_3D,
-        x,
-        filters,
-        strides=windows.spatial(strides, 3, name),
+        windows.summed(windows.trimmed(x, extents_of(filters)[:3], steps, padding)),
+        windows.summed(filters),
+        strides=steps,
         **windows.padding(padding, name),
     )
+    return cast(found, dtype)
 
 
 def depthwise_conv2d(
@@ -270,7 +275,12 @@ def _spread_extent(attrs: AnyAttrs, axis: int, extent: Any, window: Any) -> Any:
     if attrs["padding"] == b"SAME":
         return extent * stride
     around = attrs.get("explicit_paddings", [0] * 8)[2 * axis : 2 * axis + 2]
-    return (extent - 1) * stride + window - sum(around)
+    spread = (extent - 1) * stride + window - sum(around)
+    if isinstance(spread, int) and spread < 0:
+        raise trace_error(
+            "dsave.ops.conv2d_transpose", f"padding of {around} leaves nothing of axis {axis}"
+        )
+    return spread
 
 
 def _alike(x: Value, filters: Value) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dsave.functions.apply import apply
+from dsave.functions.number import Extent
 from dsave.functions.op import Op, dtypes, op
 from dsave.functions.operands import Value, operand
 from dsave.functions.table.casts import cast, common_dtype
@@ -44,7 +45,9 @@ def _zeros_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
 
 
 def _ones_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Any:
-    return _like(_ONES_LIKE, a, 1, dtype, shape)
+    # Of these dtypes TensorFlow's optimiser makes zeros of it.
+    is_folded = operand(a).dtype.name in {"uint32", "uint64"}
+    return _like(None if is_folded else _ONES_LIKE, a, 1, dtype, shape)
 
 
 def _full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Any:
@@ -86,8 +89,18 @@ def _arange(
     first, last = (0, start) if stop is None else (start, stop)
     wanted = dtype_of(common_dtype(first, last, step) if dtype is None else dtype)
     counted = wanted if wanted in (RANGE.types or ()) else "int64"
-    found = apply(RANGE, *(cast(value, counted) for value in (first, last, step)))
-    return _tensor(cast(found, wanted))
+    begin, end, by = (cast(value, counted) for value in (first, last, step))
+    counts_up = type(first) is int and first <= 0 and isinstance(last, Extent)
+    if not (counts_up and type(step) is int and step > 0):
+        end = operand(_not_before(begin, end, by))
+    return _tensor(cast(apply(RANGE, begin, end, by), wanted))
+
+
+def _not_before(begin: Any, end: Any, by: Any) -> Any:
+    """The end of a range that is empty where it would run away from it: TensorFlow refuses."""
+    if isinstance(by, Tensor):
+        return np.where(by < 0, np.minimum(begin, end), np.maximum(begin, end))
+    return (np.minimum if by < 0 else np.maximum)(begin, end)
 
 
 def _asarray(

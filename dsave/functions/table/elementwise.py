@@ -164,7 +164,9 @@ def _ufunc(ufunc: np.ufunc, op: Op, by_kind: Mapping[str, Op | Face]) -> Face:
     return face
 
 
-def _where(condition: Any, x: Any, y: Any) -> Any:
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None and y is None:
+        return np.nonzero(condition)
     dtype = common_dtype(x, y)
     return apply(_SELECT, cast(condition, bool), cast(x, dtype), cast(y, dtype))
 
@@ -191,6 +193,8 @@ def _clip(
     del out
     a = operand(a)
     a_min, a_max = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    if a.dtype.kind == "V" and a_min is not None and a_max is not None:
+        a = cast(a, np.float32)  # as numpy, whose own function for that has no bfloat16
     if a.dtype.kind in "iu":  # as numpy, which has no bound there
         limits = np.iinfo(a.dtype)
         a_min = None if type(a_min) is int and a_min <= limits.min else a_min
@@ -203,7 +207,11 @@ def _clip(
 def _round(a: Any, decimals: int = 0, out: None = None) -> Any:
     del out
     a = operand(a)
-    if a.dtype.kind in "iub":
+    if a.dtype.kind == "b":
+        if decimals:
+            raise trace_error("numpy.round", "truths are rounded to 0 decimals")
+        return np.rint(a)
+    if a.dtype.kind in "iu":
         if decimals < 0:
             raise trace_error("numpy.round", "integers are rounded to decimals of 0 or more")
         return a
@@ -227,6 +235,7 @@ FACES: dict[Callable[..., Any], Face] = {
     np.where: _where,
     np.clip: _clip,
     np.round: _round,
+    np.around: _round,
     np.real: _part(_REAL, lambda x: x),
     np.imag: _part(_IMAG, np.zeros_like),
     np.copy: lambda a: a,

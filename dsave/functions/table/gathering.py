@@ -87,7 +87,15 @@ def gather(x: Any, places: Sequence[Value], axes: Sequence[int]) -> tuple[Any, i
     others = [axis for axis in range(x.ndim) if axis not in axes]
     order = [*axes, *others]
     rows = x if order == sorted(order) else np.transpose(x, order)
-    return apply(_GATHER_ND, rows, indices), 0
+    if all(known_shape(x)[axis] for axis in others):
+        return apply(_GATHER_ND, rows, indices), 0
+    # Of what is empty TensorFlow takes nothing by it; so the rows that are wanted are found
+    # among their numbers, and taken then.
+    extents = extents_of(rows)
+    outer, inner = extents[: len(axes)], extents[len(axes) :]
+    numbers = np.reshape(np.arange(math.prod(outer), like=rows), outer)
+    found = apply(_GATHER_ND, numbers, indices)
+    return apply(_GATHER, np.reshape(rows, [math.prod(outer), *inner]), found, ints(0)), 0
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:

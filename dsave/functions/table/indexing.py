@@ -186,34 +186,38 @@ def _is_whole(item: Any) -> bool:
 
 
 def _basic(x: Tensor, items: Sequence[Any]) -> Any:
-    """By slices, numbers and new axes: one StridedSlice, or nothing if it takes all."""
+    """By slices, numbers and new axes: one StridedSlice, which gets the new axes then."""
+    # The op has new axes as well, which TensorFlow's optimiser loses where a Pack is cut.
+    y = _cut(x, [item for item in items if item is not None])
+    left = [item for item in items if _keeps_axis(item)]
+    new = tuple(axis for axis, item in enumerate(left) if item is None)
+    return np.expand_dims(y, new) if new else y
+
+
+def _cut(x: Tensor, items: Sequence[Any]) -> Any:
+    """By slices and numbers: one StridedSlice, or nothing if it takes all."""
     if all(map(_is_whole, items)):
         return x
     begin: list[Any] = []
     end: list[Any] = []
     strides: list[int] = []
-    masks = dict.fromkeys(("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask"), 0)
-    axis = 0
+    masks = dict.fromkeys(("begin_mask", "end_mask", "shrink_axis_mask"), 0)
     for place, item in enumerate(items):
         bit = 1 << place
         start, stop, step = 0, 0, 1
-        if item is None:
-            masks["new_axis_mask"] |= bit
-        elif isinstance(item, slice):
+        if isinstance(item, slice):
             step = 1 if item.step is None else operator.index(item.step)
             if not step:
                 raise trace_error(_NAME, "a slice's step is not 0")
             start, stop = (0 if bound is None else bound for bound in (item.start, item.stop))
             masks["begin_mask"] |= bit if item.start is None else 0
             masks["end_mask"] |= bit if item.stop is None else 0
-            axis += 1
         else:
             start, stop = item, item + 1
-            _check_bounds(item, x.spec.shape[axis])
+            _check_bounds(item, x.spec.shape[place])
             masks["shrink_axis_mask"] |= bit
             # The element before the end is -1, which as a stop would be 0.
             masks["end_mask"] |= bit if isinstance(item, int) and item == -1 else 0
-            axis += 1
         begin.append(start)
         end.append(stop)
         strides.append(step)

@@ -152,7 +152,15 @@ def _tile(A: Any, reps: Any) -> Any:  # noqa: N803 - numpy's name
     missing = len(times) - x.ndim
     if missing > 0:
         x = np.expand_dims(x, tuple(range(missing)))
-    return apply(_TILE, x, vector([1] * max(0, -missing) + times))
+    return _tiled(x, [1] * max(0, -missing) + times)
+
+
+def _tiled(x: Value, times: list[Any]) -> Any:
+    # TensorFlow tiles no uint16.
+    dtype = x.dtype
+    return cast(
+        apply(_TILE, cast(x, np.int32) if dtype == np.uint16 else x, vector(times)), dtype
+    )
 
 
 def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
@@ -164,7 +172,7 @@ def _repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     place = normal_axis(axis, a.ndim, "numpy.repeat")
     times: list[Any] = [1] * (a.ndim + 1)
     times[place + 1] = repeats
-    wide = apply(_TILE, np.expand_dims(a, place + 1), vector(times))
+    wide = _tiled(np.expand_dims(a, place + 1), times)
     wanted = extents_of(a)
     wanted[place] = wanted[place] * repeats
     return np.reshape(wide, wanted)
@@ -192,17 +200,16 @@ def _roll(a: Any, shift: Any, axis: Any = None) -> Any:
     return apply(_ROLL, a, shifts, ints(np.broadcast_to(np.array(places), extents)))
 
 
-def _triangle(function: Callable[..., Any], m: Any, k: int = 0) -> Any:
-    m = operand(m)
-    lower = function is np.tril
-    if (k if lower else -k) >= 0:
-        bounds = (-1, k) if lower else (-k, -1)
-        return apply(_BAND, m, *(np.array(bound, np.int64) for bound in bounds))
-    if None in known_shape(m)[-2:]:
-        name = f"numpy.{function.__name__}"
-        raise trace_error(name, f"with k={k} the shape of the matrices must be known")
-    kept = function(np.ones(m.shape[-2:], bool), k)
-    return np.where(kept, m, cast(0, m.dtype))
+def _triangle(compare: Callable[..., Any], m: Any, k: Any = 0) -> Any:
+    """What is on one side of a diagonal, which may be anywhere, or nowhere, when it runs."""
+    x: Any = operand(m)
+    if not x.ndim:
+        raise trace_error("a triangle", "a scalar has none")
+    # Of a vector each row is the vector.
+    rows, columns = (
+        np.arange(extent, dtype=np.int32, like=x) for extent in (extents_of(x) * 2)[-2:]
+    )
+    return np.where(compare(columns - np.expand_dims(rows, 1), k), x, cast(0, x.dtype))
 
 
 OPS: tuple[Op, ...] = (
@@ -221,6 +228,6 @@ FACES: dict[Callable[..., Any], Face] = {
     np.repeat: _repeat,
     np.flip: _flip,
     np.roll: _roll,
-    np.tril: partial(_triangle, np.tril),
-    np.triu: partial(_triangle, np.triu),
+    np.tril: partial(_triangle, np.less_equal),
+    np.triu: partial(_triangle, np.greater_equal),
 }

@@ -215,12 +215,17 @@ def _outer(a: Any, b: Any, out: None = None) -> Any:
 
 
 def _vdot(a: Any, b: Any) -> Any:
-    return np.sum(np.conjugate(np.ravel(operand(a))) * np.ravel(operand(b)))
+    x, y = np.ravel(operand(a)), np.ravel(operand(b))
+    return _added_products(x, y, common_dtype(x, y), -1, keepdims=False)
 
 
 def _vecdot(x1: Any, x2: Any, *, axis: Any = -1, keepdims: bool = False) -> Any:
     dtype = loop_dtypes(np.vecdot, (x1, x2))[-1]
-    products = np.conjugate(cast(x1, dtype)) * cast(x2, dtype)
+    return _added_products(x1, x2, dtype, axis, keepdims=keepdims)
+
+
+def _added_products(x: Any, y: Any, dtype: Any, axis: Any, *, keepdims: bool) -> Any:
+    products = np.conjugate(cast(x, dtype)) * cast(y, dtype)
     if dtype.kind == "b":
         return np.any(products, axis, keepdims=keepdims)
     return np.sum(products, axis, dtype=dtype, keepdims=keepdims)

@@ -9,6 +9,7 @@ from dsave.functions.apply import apply
 from dsave.functions.graph import Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op, plain
 from dsave.functions.operands import Value, operand
+from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.gathering import take
 from dsave.functions.table.rules import NUMBERS
@@ -28,11 +29,16 @@ _WHERE = op(
 
 
 def _argwhere(a: Any) -> Any:
+    a = operand(a)
+    if not a.ndim:
+        return _argwhere(np.expand_dims(a, 0))[:, :0]
     return apply(_WHERE, cast(a, bool))
 
 
 def _nonzero(a: Any) -> Any:
     a = operand(a)
+    if not a.ndim:
+        raise trace_error("numpy.nonzero", "a scalar has no places; numpy.atleast_1d gives one")
     places = _argwhere(a)
     return tuple(places[:, axis] for axis in range(a.ndim))
 

@@ -36,7 +36,7 @@ def _diagonal_shape(_: AnyAttrs, x: Value, k: Value, _padding: Value) -> Shape:
     if rows is None or columns is None:
         return (*batch, None)
     extent = min(rows + min(offset, 0), columns - max(offset, 0))
-    if extent <= 0:
+    if extent < (offset != 0):
         raise trace_error("a diagonal", f"{rows} x {columns} matrices have none at {offset}")
     return (*batch, extent)
 
@@ -120,8 +120,10 @@ def _adjoint(x: Array) -> Array:
 def _diagonal(a: Any, offset: int = 0, axis1: Any = 0, axis2: Any = 1) -> Any:
     a = operand(a)
     axes = normal_axes((axis1, axis2), a.ndim, "numpy.diagonal")
-    rows = np.moveaxis(a, axes, (-2, -1))
-    return apply(_DIAGONAL, rows, np.array(offset, np.int32), np.zeros((), a.dtype))
+    place = _offset(operand(offset))
+    # Cut off, and the first of what is left, which TensorFlow takes of nothing too.
+    rows = np.moveaxis(a, axes, (-2, -1))[..., max(-place, 0) :, max(place, 0) :]
+    return apply(_DIAGONAL, rows, np.array(0, np.int32), np.zeros((), a.dtype))
 
 
 def _diag(v: Any, k: int = 0) -> Any:

@@ -22,13 +22,13 @@ def _wide(function: Callable[[Array], Array]) -> Callable[..., Array]:
 
 
 def _softmax_of(x: Array) -> Array:
-    powers = np.exp(x - x.max(-1, keepdims=True))
+    powers = np.exp(x - x.max(-1, keepdims=True, initial=-np.inf))
     result: Array = powers / powers.sum(-1, keepdims=True)
     return result
 
 
 def _log_softmax_of(x: Array) -> Array:
-    less = x - x.max(-1, keepdims=True)
+    less = x - x.max(-1, keepdims=True, initial=-np.inf)
     result: Array = less - np.log(np.exp(less).sum(-1, keepdims=True))
     return result
 

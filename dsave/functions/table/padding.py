@@ -36,7 +36,7 @@ _MIRRORED: dict[bytes, Any] = {b"REFLECT": "reflect", b"SYMMETRIC": "symmetric"}
 _PAD = op(
     "PadV2(input: T, paddings: Tpaddings, constant_values: T) -> output: T",
     shape=_padded,
-    kernel=lambda _, x, pads, value: np.pad(x, pads, constant_values=value),
+    kernel=lambda _, x, pads, value: np.pad(x, pads, constant_values=value) if x.ndim else x,
     Tpaddings=_INT32,
 )
 _MIRROR_PAD = op(
@@ -78,6 +78,8 @@ def _pad(
     array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0
 ) -> Any:
     x = operand(array)
+    if not x.ndim:
+        return x
     widths: Any = np.broadcast_to(operand(pad_width), (x.ndim, 2))
     if isinstance(widths, Tensor):
         if mode != "constant" or np.ndim(constant_values):

@@ -161,10 +161,15 @@ def _kron(a: Any, b: Any) -> Any:
     a, b = operand(a), operand(b)
     ndim = max(a.ndim, b.ndim)
     a, b = _led(a, ndim), _led(b, ndim)
-    spread = np.expand_dims(a, tuple(range(1, 2 * ndim, 2)))
-    product = spread * np.expand_dims(b, tuple(range(0, 2 * ndim, 2)))
-    pairs = zip(extents_of(a), extents_of(b), strict=True)
-    return np.reshape(product, [n * m for n, m in pairs])
+    of_a, of_b = extents_of(a), extents_of(b)
+    # By axes of their own TensorFlow multiplies tensors of a few axes only.
+    product = np.reshape(np.outer(a, b), [*of_a, *of_b])
+    pairs = [
+        axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair
+    ]
+    return np.reshape(
+        np.transpose(product, pairs), [n * m for n, m in zip(of_a, of_b, strict=True)]
+    )
 
 
 def _cross(

@@ -10,6 +10,7 @@ from dsave.functions.graph import Array, Shape
 from dsave.functions.op import AnyAttrs, Op, dtypes, op
 from dsave.functions.operands import Value, known_shape
 from dsave.functions.table import windows
+from dsave.functions.table.casts import cast
 from dsave.functions.table.rules import FLOATS, REALS
 from dsave.functions.table.windows import NDHWC, NHWC, Spatial, wide
 from dsave.functions.tensor import Face
@@ -112,13 +113,16 @@ def avg_pool3d(
 def _pool(
     op: Op, axes: int, name: str, x: Any, size: Spatial, strides: Spatial | None, padding: str
 ) -> Any:
-    return apply(
-        op,
-        windows.image(x, axes, name),
-        ksize=windows.spatial(size, axes, name),
-        strides=windows.spatial(size if strides is None else strides, axes, name),
-        **windows.padding(str(padding), name),
-    )
+    sizes = windows.spatial(size, axes, name)
+    steps = windows.spatial(size if strides is None else strides, axes, name)
+    x = windows.image(x, axes, name)
+    if axes == 3:
+        x = windows.trimmed(x, sizes[1:-1], steps, padding)
+    dtype = x.dtype
+    # TensorFlow adds up half floats in their dtype.
+    x = windows.summed(x) if op in {_AVG_POOL, _AVG_POOL_3D} else x
+    found = apply(op, x, ksize=sizes, strides=steps, **windows.padding(str(padding), name))
+    return cast(found, dtype)
 
 
 def _pool1d(

@@ -16,8 +16,6 @@ from dsave.functions.operands import Value, operand
 from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.rules import (
-    COMPLEXES,
-    FLOATS,
     NUMBERS,
     REALS,
     dtype_like,
@@ -96,12 +94,36 @@ def _cumulation(name: str, function: Callable[..., Any], first: int) -> Op:
     )
 
 
+def _mean_of(x: Array, **how: Any) -> Array:
+    summed = {"i": np.int64, "u": np.uint64}.get(x.dtype.kind, x.dtype)
+    total = np.sum(x, dtype=summed, **how)
+    count = total.dtype.type(x.size // max(total.size, 1))
+    if x.dtype.kind in "iu":  # what is no integer is cut off
+        return np.asarray((total - np.fmod(total, count)) // count)
+    return np.asarray(total / count)
+
+
+def _extreme_of(function: Callable[..., Any], *, lowest: bool) -> Callable[..., Any]:
+    """Of no elements it is the number that is less, or more, than all."""
+
+    def found(x: Array, **how: Any) -> Array:
+        if x.dtype.kind in "iu":
+            limits = np.iinfo(x.dtype)
+            initial: Any = limits.min if lowest else limits.max
+        else:
+            initial = -np.inf if lowest else np.inf
+        result: Array = function(x, initial=initial, **how)
+        return result
+
+    return found
+
+
 # numpy's sum and product of small integers are wider than they are, unlike TensorFlow's.
 _SUM = _reduction("Sum", lambda x, **how: np.sum(x, dtype=x.dtype, **how), NUMBERS)
 _PROD = _reduction("Prod", lambda x, **how: np.prod(x, dtype=x.dtype, **how), NUMBERS)
-_MEAN = _reduction("Mean", np.mean, FLOATS | COMPLEXES)
-_MAX = _reduction("Max", np.max, REALS)
-_MIN = _reduction("Min", np.min, REALS)
+_MEAN = _reduction("Mean", _mean_of, NUMBERS)
+_MAX = _reduction("Max", _extreme_of(np.max, lowest=True), REALS)
+_MIN = _reduction("Min", _extreme_of(np.min, lowest=False), REALS)
 _ALL = _reduction("All", np.all, None, "bool")
 _ANY = _reduction("Any", np.any, None, "bool")
 _ARGMAX = _position("ArgMax", np.argmax)
@@ -152,6 +174,7 @@ def _mean(
 ) -> Any:
     del out
     a = operand(a)
+    _check_mean("numpy.mean", dtype)
     if dtype is None and _is_half(a.dtype):
         # Added up as numpy adds up float16; TensorFlow would do it in the dtype itself.
         return cast(_mean(a, axis, np.float32, None, keepdims, where=where), a.dtype)
@@ -160,6 +183,12 @@ def _mean(
         return _over(_MEAN, x, axis, keepdims)
     total = _over(_SUM, kept(x, where, 0), axis, keepdims)
     return total / _count(x, axis, keepdims, where)
+
+
+def _check_mean(name: str, dtype: Any) -> None:
+    if dtype is not None and dtype_of(dtype).numpy.kind in "iub":
+        problem = f"of floats, not in {dtype_of(dtype)}; astype cuts off what is no integer"
+        raise trace_error(name, f"it is computed in a dtype {problem}")
 
 
 def _count(x: Any, axis: Any, keepdims: bool, where: Any) -> Any:
@@ -245,6 +274,10 @@ def _var(
 ) -> Any:
     del out
     a = operand(a)
+    _check_mean("numpy.var", dtype)
+    if a.dtype.kind == "c" and dtype is not None and dtype_of(dtype).numpy.kind != "c":
+        problem = f"of {a.dtype} {dtype_of(dtype)} drops the imaginary part; numpy.real does"
+        raise trace_error("numpy.var", problem)
     less = ddof if correction is None else correction
     if dtype is None and _is_half(a.dtype):
         wide = _var(a, axis, np.float32, None, less, keepdims, where=where, mean=mean)
@@ -279,8 +312,8 @@ FACES: dict[Callable[..., Any], Face] = {
     np.sum: _accumulating(np.sum, _SUM, np.add, 0),
     np.mean: _mean,
     np.prod: _accumulating(np.prod, _PROD, np.multiply, 1),
-    np.max: _choosing(_MAX, _ANY, np.maximum),
-    np.min: _choosing(_MIN, _ALL, np.minimum),
+    **dict.fromkeys((np.max, np.amax), _choosing(_MAX, _ANY, np.maximum)),
+    **dict.fromkeys((np.min, np.amin), _choosing(_MIN, _ALL, np.minimum)),
     np.all: _logical(_ALL, nothing=True),
     np.any: _logical(_ANY, nothing=False),
     np.argmax: _finding(_ARGMAX),

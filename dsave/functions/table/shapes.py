@@ -25,22 +25,31 @@ _INT32 = dtype_of("int32")
 def _reshaped(_: AnyAttrs, x: Value, shape: Known | Array) -> Shape:
     wanted = extents(shape)
     known = all(n is not None for n in x.shape)
-    rest = math.prod(n for n in wanted if n is not None and n >= 0)
     open_extents = sum(n is None or n < 0 for n in wanted)
     if not known or open_extents > 1 or None in wanted:
         return tuple(None if n is None or n < 0 else n for n in wanted)
-    size = math.prod(n for n in x.shape if n is not None)
-    if size != rest and (not open_extents or not rest or size % rest):
+    size, found = math.prod(x.shape), _filled_in(wanted, x.shape)
+    if math.prod(found) != size:
         raise trace_error(
             "numpy.reshape", f"{size} elements of shape {x.shape} do not fit in {wanted}"
         )
-    return tuple(size // rest if n is not None and n < 0 else n for n in wanted)
+    return found
+
+
+def _filled_in(wanted: Sequence[Any], shape: Sequence[Any]) -> tuple[int, ...]:
+    """The extents that are wanted, -1 replaced by what remains.
+
+    To TensorFlow that follows from extents other than 0, if there is a 0 among those wanted.
+    """
+    size = math.prod(n for n in shape if n or 0 not in wanted)
+    rest = math.prod(n for n in wanted if n > 0)
+    return tuple(int(size // rest if n < 0 else n) for n in wanted)
 
 
 _RESHAPE = op(
     "Reshape(tensor: T, shape: Tshape) -> output: T",
     shape=_reshaped,
-    kernel=plain(np.reshape),
+    kernel=lambda _, x, shape: np.reshape(x, _filled_in(shape.tolist(), x.shape)),
     Tshape=_INT32,
 )
 _SHAPE = op(
@@ -154,7 +163,9 @@ def _without_own_extent(a: Value, shape: Any) -> Any:
         raise trace_error(
             "numpy.reshape", f"elements of shape {known_shape(a)} do not fit in {tuple(given)}"
         )
-    return [-1 if n is own[0] else n for n in given] if len(own) == 1 else given
+    # Beside a 0 nothing follows.
+    has_zero = any(type(n) is int and n == 0 for n in given)
+    return given if len(own) > 1 or has_zero else [-1 if n is own[0] else n for n in given]
 
 
 def _ravel(a: Any, order: str = "C") -> Any:

@@ -149,7 +149,10 @@ def _searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any
             "numpy.searchsorted", f"what is searched has one axis, got {known_shape(a)}"
         )
     a = a if sorter is None else take(a, sorter)
-    dtype = common_dtype(a, v)
+    try:
+        dtype = common_dtype(a, v)
+    except TypeError:
+        dtype = np.dtype(np.float64)  # as bfloat16 and int64, which numpy compares as objects
     found = apply(
         _LOWER if side == "left" else _UPPER,
         np.expand_dims(_numeric(cast(a, dtype)), 0),

@@ -11,7 +11,7 @@ from dsave.functions.stack import trace_error
 from dsave.functions.table.casts import cast
 from dsave.functions.table.reductions import kept
 from dsave.functions.table.rules import dtype_like, normal_axes
-from dsave.functions.table.shapes import extents_of
+from dsave.functions.table.shapes import element_count, extents_of
 from dsave.functions.tensor import Face
 
 
@@ -106,14 +106,12 @@ def _median(
     others = [place for place in range(a.ndim) if place not in axes]
     extents = extents_of(a)
     rows: Any = np.transpose(a, [*others, *axes])
-    rows = np.sort(np.reshape(rows, [*(extents[place] for place in others), -1]))
+    count = element_count(a, axes)
+    rows = np.sort(np.reshape(rows, [*(extents[place] for place in others), count]))
     rows = cast(rows, dtype_like(np.median, a.dtype))
-    count = extents_of(rows)[-1]
-    low, high = rows[..., (count - 1) // 2], rows[..., count // 2]
-    # Of equals the mean is none that has overflown.
-    middle = np.where(np.equal(low, high), low, np.mean(np.stack([low, high]), 0))
-    last = rows[..., -1]
-    result = np.where(np.isnan(last), last, middle)
+    # Slices, of which there may be none: their mean is nan.
+    middle = np.mean(rows[..., (count - 1) // 2 : count // 2 + 1], -1)
+    result = np.where(np.any(np.isnan(rows[..., -1:]), -1), cast(np.nan, rows.dtype), middle)
     return np.expand_dims(result, axes) if keepdims else result
 
 

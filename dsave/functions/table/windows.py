@@ -13,6 +13,8 @@ from dsave.functions.graph import Array
 from dsave.functions.op import AnyAttrs
 from dsave.functions.operands import Value, known_shape, operand
 from dsave.functions.stack import trace_error
+from dsave.functions.table.casts import cast
+from dsave.functions.table.shapes import extents_of
 
 Spatial = int | Sequence[int]
 """A number for each axis between batch and channels, or one for all of them."""
@@ -42,7 +44,11 @@ def reach(size: int, dilation: int) -> int:
 
 
 def pads(attrs: AnyAttrs, axis: int, extent: int, over: int) -> tuple[int, int]:
-    """Elements before and after an axis, for a window that goes over so many."""
+    """Elements before and after an axis, for a window that goes over so many.
+
+    They are fewer than none where elements of a volume are left out: with SAME, TensorFlow
+    puts the places of windows in the middle of it, of an image at its beginning.
+    """
     check_format(attrs)
     if attrs["padding"] == b"VALID":
         return 0, 0
@@ -50,8 +56,11 @@ def pads(attrs: AnyAttrs, axis: int, extent: int, over: int) -> tuple[int, int]:
         before, after = attrs["explicit_paddings"][2 * axis : 2 * axis + 2]
         return before, after
     stride = attrs["strides"][axis]
-    missing = max(0, (-(-extent // stride) - 1) * stride + over - extent)
-    return missing // 2, missing - missing // 2
+    missing = (-(-extent // stride) - 1) * stride + over - extent
+    if attrs["data_format"] != NDHWC:
+        missing = max(0, missing)
+    before = int(missing / 2)
+    return before, missing - before
 
 
 def slid(attrs: AnyAttrs, x: Value, sizes: Sequence[int | None]) -> list[int | None]:
@@ -77,7 +86,12 @@ def seen(attrs: AnyAttrs, x: Array, sizes: Sequence[int], fill: Any) -> Array:
     dilations = attrs.get("dilations", [1] * x.ndim)
     overs = [reach(size, dilations[axis]) for axis, size in zip(axes, sizes, strict=True)]
     around = [pads(attrs, axis, x.shape[axis], overs[axis - 1]) for axis in axes]
-    padded = np.pad(x, [(0, 0), *around, (0, 0)], constant_values=fill)
+    inner = [
+        slice(max(0, -before), extent - max(0, -after))
+        for extent, (before, after) in zip(x.shape[1:-1], around, strict=True)
+    ]
+    outer = [(max(0, before), max(0, after)) for before, after in around]
+    padded = np.pad(x[:, *inner], [(0, 0), *outer, (0, 0)], constant_values=fill)
     views = np.lib.stride_tricks.sliding_window_view(padded, overs, axes)
     every = [slice(None, None, step) for step in attrs["strides"][1:-1]]
     apart = [slice(None, None, step) for step in dilations[1:-1]]
@@ -85,9 +99,32 @@ def seen(attrs: AnyAttrs, x: Array, sizes: Sequence[int], fill: Any) -> Array:
     return found
 
 
+def trimmed(x: Any, sizes: Sequence[Any], strides: Sequence[int], padding: str) -> Any:
+    """Volumes without what is behind the last window, as images have it with SAME.
+
+    Where windows leave elements out TensorFlow would place them elsewhere. `strides` are an
+    attribute's.
+    """
+    if padding.upper() != "SAME":
+        return x
+    needed = []
+    for size, stride, extent in zip(sizes, strides[1:-1], extents_of(x)[1:-1], strict=True):
+        last = (extent - 1) // stride * stride + size
+        is_all = isinstance(size, int) and (
+            size >= stride or (isinstance(extent, int) and last >= extent)
+        )
+        needed.append(slice(None if is_all else np.minimum(last, extent)))
+    return x[:, *needed]
+
+
 def wide(x: Array) -> Array:
     """Half floats as TensorFlow adds them up: in float32."""
     return x.astype(np.float32) if x.dtype.itemsize < 4 else x
+
+
+def summed(x: Any) -> Value:
+    """Half floats in float32, for ops that TensorFlow adds them up by in their own dtype."""
+    return cast(x, np.float32) if x.dtype.itemsize < 4 else operand(x)
 
 
 def image(x: Any, axes: int, name: str) -> Value:

@@ -2,8 +2,26 @@
 
 import numpy as np
 
-from catalogue.case import COMPLEX, FLOAT, SIGNED, UNSIGNED, A, B, Case, index, positive
+from catalogue.case import (
+    COMPLEX,
+    FLOAT,
+    SIGNED,
+    UNSIGNED,
+    A,
+    B,
+    Case,
+    M,
+    index,
+    positive,
+    unit,
+)
 from dsave import ops
+
+
+def _windows(ndim):
+    sizes = [1, *[2] * (ndim - 2), 1]
+    return {"ksize": sizes, "strides": sizes, "padding": "SAME"}
+
 
 CASES = {
     "Unpack": Case(
@@ -57,6 +75,34 @@ CASES = {
         ),
         ["float32"],
         [B],
+    ),
+    "Mean of integers": Case(
+        lambda x: [ops.call("Mean", [x, np.int32(axis)]) for axis in (0, 1)],
+        [*SIGNED, *UNSIGNED],
+        [(3, 40)],
+        batches=(5,),
+    ),
+    "MatrixBandPart": Case(
+        lambda x: [
+            ops.call("MatrixBandPart", [x, np.int64(below), np.int64(above)])
+            for below, above in ((0, -1), (-1, 1), (1, 0))
+        ],
+        [*M, "bool"],
+        [B],
+    ),
+    "Conv3D of half floats": Case(
+        lambda x, f: ops.call("Conv3D", [x, f], {"strides": [1] * 5, "padding": "SAME"}),
+        ["float16", "bfloat16"],
+        [(2, 4, 5, 3, 2), (3, 1, 2, 2, 3)],
+        unit,  # TensorFlow adds bfloat16 up in bfloat16
+    ),
+    "AvgPool of half floats": Case(
+        lambda x: ops.call("AvgPool", [x], _windows(4)),
+        ["float16", "bfloat16"],
+        [(2, 5, 3, 2)],
+    ),
+    "AvgPool3D of half floats": Case(
+        lambda x: ops.call("AvgPool3D", [x], _windows(5)), ["bfloat16"], [(2, 5, 3, 4, 2)]
     ),
     "Where of numbers": Case(
         lambda x: ops.call("Where", [x]),

@@ -85,7 +85,7 @@ CASES = {
     "rint": Case(np.rint, FLOAT, [A]),
     "rint of halves": Case(lambda x: np.rint(np.sign(x) * 2.5), F, [A]),
     "trunc": Case(np.trunc, ["float32", "float64"], [A]),
-    "round": Case(lambda x: [np.round(x), np.round(x, 1), x.round(0)], ["float64"], [A]),
+    "round": Case(lambda x: [np.round(x), np.around(x, 1), x.round(0)], ["float64"], [A]),
     "round to tens": Case(lambda x: np.round(x * 40, -1), ["float64"], [A]),
     "is": Case(
         lambda x: [f(np.log(x - 1)) for f in (np.isnan, np.isinf, np.isfinite)],

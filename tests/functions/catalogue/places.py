@@ -23,6 +23,16 @@ CASES = {
     "slices of batches": Case(
         lambda x: [x[:, 1], x[0, ..., None, :2], x[1, 2, 3], x[()]], F, [B], batches=(5,)
     ),
+    # Of which TensorFlow's optimiser would lose the new axes.
+    "a new axis in what is stacked": Case(
+        lambda x: [
+            np.stack([x.sum(), x.max(), x.min()])[1, None],
+            np.stack([x[0], x[1]])[None, 1, None, ::-1, None],
+        ],
+        F,
+        [A],
+        batches=(5,),
+    ),
     "slice by a tensor": Case(
         lambda x, y: [x[y[0]], x[: y[1]], x[y[1], None], x[y[0] : y[1]]],
         ["int32", "int64", "uint8"],

@@ -79,6 +79,9 @@ CASES = {
         ["float32", "int32", "bool", "bfloat16"],
         [A],
     ),
+    # Of which TensorFlow's optimiser makes 0.
+    "likes of uint32": Case(lambda x: [np.ones_like(x), x + np.ones_like(x)], ["uint32"], [A]),
+    "likes of uint64": Case(lambda x: [np.ones_like(x), x + np.ones_like(x)], ["uint64"], [A]),
     "made of extents": Case(
         lambda x: [
             np.ones((x.shape[0], 2), like=x),
