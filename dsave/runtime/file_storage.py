@@ -14,7 +14,7 @@ from dsave.errors import DirectoryError, NoSpaceError
 from dsave.format import naming
 from dsave.runtime import directories
 from dsave.runtime.file_sink import FileSink
-from dsave.runtime.storage import MARKER
+from dsave.runtime.storage import MARKER, why_not_ours
 
 
 class FileStorage:
@@ -189,19 +189,11 @@ class FileStorage:
         if not os.access(self._target, os.W_OK):
             raise self._error("it may not be written")
         names = {entry.name for entry in self._target.iterdir()}
-        foreign = sorted(names - naming.SAVED_MODEL_NAMES)
-        if not names or names & {naming.SAVED_MODEL_FILE, f"{naming.SAVED_MODEL_FILE}txt"}:
-            return
         variables = self._target / naming.VARIABLES_DIRECTORY
-        if variables.is_dir():  # of a save that was never committed, or of somebody else
-            others = (e.name for e in variables.iterdir() if not naming.is_bundle_file(e.name))
-            foreign += [f"{variables.name}/{name}" for name in sorted(others)]
-        if foreign or naming.VARIABLES_DIRECTORY not in names:
-            raise self._error(
-                "it is no SavedModel and holds others' files "
-                f"({', '.join((foreign or sorted(names))[:3])}); "
-                "choose another directory, or empty this one"
-            )
+        in_variables = {e.name for e in variables.iterdir()} if variables.is_dir() else set()
+        problem = why_not_ours(names, in_variables)
+        if problem is not None:
+            raise self._error(problem)
 
     def _make_parents(self) -> None:
         missing = []
