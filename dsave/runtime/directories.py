@@ -152,31 +152,15 @@ def mounts_at_or_below(directory: Path) -> list[Path]:
     return mounts
 
 
-def link_into(entry: Path, directory: Path) -> None:
-    """Have a file, a link or a whole directory in another directory as well."""
-    copy = directory / entry.name
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.copytree(entry, copy, symlinks=True, copy_function=_link)
-    else:
-        _link(str(entry), str(copy))
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
 def give_mode(source: Path, target: Path) -> None:
     """Give `target` the permissions of `source`: what was private stays so."""
     with contextlib.suppress(OSError):
         target.chmod(stat.S_IMODE(source.stat().st_mode))
 
 
-def sync(directory: Path) -> None:
-    """Store the names in a directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Store the names in a directory, or what is in a file."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

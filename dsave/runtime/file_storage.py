@@ -15,6 +15,7 @@ from dsave.format import naming
 from dsave.runtime import directories
 from dsave.runtime.file_sink import FileSink
 from dsave.runtime.storage import MARKER, why_not_ours
+from dsave.runtime.users_files import UsersFiles
 
 
 class FileStorage:
@@ -39,6 +40,7 @@ class FileStorage:
         self._host = host
         self._may_change = may_change
         self._durable = durable
+        self._users_files = UsersFiles(durable=durable)
         self._made: list[Path] = []
         self._own: int | None = None
         """The staging directory, which stays the same one wherever it is moved."""
@@ -121,9 +123,7 @@ class FileStorage:
             if self._target.is_dir():
                 self._held.append(directories.hold(self._target))
                 directories.give_mode(self._target, self._staging)
-                for entry in self._target.iterdir():
-                    if entry.name not in naming.SAVED_MODEL_NAMES:  # the user's own: keep it
-                        directories.link_into(entry, self._staging)
+                self._users_files.link(self._target, self._staging)
             if self._durable:
                 directories.sync(self._staging)
             self._may_change()
@@ -137,10 +137,7 @@ class FileStorage:
         with self._named("cannot be cleaned"):
             if not self._staging.is_dir() or self._is_own(self._staging):
                 return
-            for entry in self._staging.iterdir():
-                kept = self._target / entry.name
-                if entry.name not in naming.SAVED_MODEL_NAMES and not os.path.lexists(kept):
-                    entry.rename(kept)  # it came while the directories changed places
+            self._users_files.bring(self._staging, self._target)
             directories.remove(self._staging)
 
     def move_back(self) -> None:
@@ -151,6 +148,7 @@ class FileStorage:
             directories.put_in_place(self._target, self._staging)
             if self._durable:
                 directories.sync(self._target.parent)
+            self._users_files.bring(self._staging, self._target)
 
     def discard(self, files: Collection[str]) -> None:
         """Remove every trace of the save."""
