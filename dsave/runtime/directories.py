@@ -50,7 +50,13 @@ def _exchange(one: Path, other: Path) -> bool:
     number = ctypes.get_errno()
     if number in {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}:
         return False
-    raise OSError(number, os.strerror(number), str(other))
+    problem = os.strerror(number)
+    if number == errno.EXDEV:  # though they are beside each other
+        problem += (
+            " (an overlay filesystem moves no directory that a lower layer of it has, as what "
+            "comes with a container's image: save to a new name)"
+        )
+    raise OSError(number, problem, str(other))
 
 
 def _swap(source: Path, target: Path) -> None:
@@ -156,6 +162,13 @@ def give_mode(source: Path, target: Path) -> None:
     """Give `target` the permissions of `source`: what was private stays so."""
     with contextlib.suppress(OSError):
         target.chmod(stat.S_IMODE(source.stat().st_mode))
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether it is the current directory of this process, or above it."""
+    with contextlib.suppress(OSError):  # that one was removed
+        return Path.cwd().is_relative_to(directory)
+    return False
 
 
 def sync(path: Path) -> None:

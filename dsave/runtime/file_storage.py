@@ -17,6 +17,8 @@ from dsave.runtime.file_sink import FileSink
 from dsave.runtime.storage import MARKER, why_not_ours
 from dsave.runtime.users_files import UsersFiles
 
+_NAME_NBYTES = 255  # the most that filesystems have
+
 
 class FileStorage:
     """A directory of a filesystem.
@@ -50,9 +52,11 @@ class FileStorage:
     def begin(self, marker: str) -> int | None:
         """Look at the directory, make the staging one, leave a marker in it."""
         with self._named("cannot be written"):
+            self._check_name()
             self._check_target()
             self._make_parents()
             self._staging.mkdir(exist_ok=True)
+            directories.give_mode(self._target, self._staging)
             self._own = directories.hold(self._staging)
             seen = self._staging / f"{MARKER}{marker}"
             seen.touch()
@@ -174,6 +178,16 @@ class FileStorage:
     def _is_own(self, directory: Path) -> bool:
         return self._own is not None and directories.same(directory, self._own)
 
+    def _check_name(self) -> None:
+        if any(map(naming.parse_staging_name, self._target.parts)):
+            raise self._error("a name like this is of what a save leaves, and the next removes")
+        longer = len(os.fsencode(self._staging.name)) - len(os.fsencode(self._target.name))
+        if len(os.fsencode(self._staging.name)) > _NAME_NBYTES:
+            raise self._error(
+                "its name is too long for that of the directory beside it in which it is "
+                f"written; it may have {_NAME_NBYTES - longer} bytes"
+            )
+
     def _check_target(self) -> None:
         if not os.path.lexists(self._target):
             return
@@ -184,6 +198,11 @@ class FileStorage:
             raise self._error("it is a mount point, which cannot be moved; add a name to it")
         if mounts:  # it would be moved with the directory, and emptied with it
             raise self._error(f"something is mounted at {mounts[0]}; unmount it first")
+        if directories.is_in_use(self._target):
+            raise self._error(
+                "it is the current directory of the process that writes, or above it, and is "
+                "replaced as a whole; add a name to it"
+            )
         if not os.access(self._target, os.W_OK):
             raise self._error("it may not be written")
         names = {entry.name for entry in self._target.iterdir()}
