@@ -89,8 +89,9 @@ def save(
     of the model's own functions that can be a signature, if there is one.
     `cluster=None` is the active one. `durable` syncs every file before the commit.
     `wait=False` returns a SaveHandle once the snapshot is taken, so that training goes on while
-    it is written. A host that makes no progress for `stall_timeout_s` seconds fails the save.
-    `progress` shows a bar for each writing host, if stderr is a terminal.
+    it is written; saves to one directory are written one after another, as they were called.
+    A host that makes no progress for `stall_timeout_s` seconds fails the save. `progress` shows
+    a bar for each writing host, if stderr is a terminal.
 
     Raises:
         OptionError, OptionTypeError, DeviceError, ModelError, DtypeError, TraceError: what was
@@ -135,6 +136,7 @@ def save(
             ),
             participants.heard_s,
             deadline_s,
+            participants.turn,
         )
     except BaseException:
         _abandon(participants, served)

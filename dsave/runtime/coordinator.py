@@ -5,8 +5,9 @@ What comes back is answers, errors, deaths and silence; each becomes a value her
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from dsave.plan.commit import (
     Phase,
 )
 from dsave.plan.save_plan import SavePlan
-from dsave.runtime import pulses
+from dsave.runtime import pulses, turns
 from dsave.runtime.save_messages import HostProgress, Incoming, Receipt
 from dsave.runtime.stream import Endpoint
 
@@ -56,10 +57,12 @@ class Coordinator:
         seal: Callable[[Mapping[int, Receipt]], Mapping[str, bytes | Incoming]],
         heard_s: Mapping[str, float],
         stall_timeout_s: float,
+        turn: turns.Turn,
     ) -> None:
         """`seal` makes the other files, in order, from the receipts of all data files.
 
-        `heard_s`: when each writer was heard of last, by its own clock.
+        `heard_s`: when each writer was heard of last, by its own clock. Nothing begins before
+        the save's `turn`, which ends with it.
         """
         self.receipts: dict[int, Receipt] = {}
         self.lost: frozenset[str] = frozenset()
@@ -69,6 +72,10 @@ class Coordinator:
         self._seal = seal
         self._metadata: Mapping[str, bytes | Incoming] = {}
         self._files = (*(shard.file for shard in plan.shards), plan.object_graph_file)
+        self._turn = turn
+        self._waiting: dict[str, deque[Command]] = defaultdict(deque)
+        """What is due and not sent yet, by host."""
+        self._writing: Counter[str] = Counter()
         self._pending: dict[Future[Any], Command] = {}
         self._interruption: BaseException | None = None
         self._failure: BaseException | None = None
@@ -132,15 +139,19 @@ class Coordinator:
         except BaseException as error:  # a fault of ours, for the caller to see
             self._failure = error
         finally:
+            for future in tuple(self._pending):
+                self._take(future)
+            self._turn.end()
             self._over.set()
 
     def _ended_log(self) -> CommitLog:
         log, due = CommitLog.begin(self._plan)
-        commands = deque(due)
+        self._enqueue(due)
         cancelled = interrupted = False
         while not log.ended:
-            while commands:
-                self._send(commands.popleft())
+            for queue in self._waiting.values():
+                while queue and self._may_send(queue[0], log):
+                    self._send(queue.popleft())
             if log.failing and not cancelled:
                 cancelled = True
                 for host in {c.host for c in log.open if c.phase is Phase.WRITING}:
@@ -155,10 +166,39 @@ class Coordinator:
                 if isinstance(event, Lost):  # if it lives after all, it writes no more
                     self._call(event.host, "giving up", "cancel")
                 log, due = log.advance(event)
-                commands.extend(due)
+                self._enqueue(due)
+            if not all(isinstance(event, Answered) for event in events):
+                still_due = [c for queue in self._waiting.values() for c in queue]
+                self._waiting.clear()
+                self._enqueue(command for command in still_due if command in log.open)
         return log
 
+    def _enqueue(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            self._waiting[command.host].append(command)
+
+    def _may_send(self, command: Command, log: CommitLog) -> bool:
+        """Whether it is a command's turn. If the save can only be undone, none begins."""
+        match command.phase:
+            case Phase.OPENING:
+                return not log.failing and self._turn.has_come
+            case Phase.WRITING:
+                host = command.host
+                return not log.failing and turns.may_write(host, self._writing[host])
+            case _:
+                return True
+
+    def _take(self, future: "Future[Any]") -> Command:
+        """A command that was sent, and whose answer is there or no longer waited for."""
+        command = self._pending.pop(future)
+        if command.phase is Phase.WRITING:
+            self._writing[command.host] -= 1
+            turns.has_written(command.host)
+        return command
+
     def _send(self, command: Command) -> None:
+        if command.phase is Phase.WRITING:
+            self._writing[command.host] += 1
         self._pulses.start(command.host)
         try:
             args = self._arguments(command)
@@ -206,15 +246,18 @@ class Coordinator:
 
     def _events(self, log: CommitLog) -> list[Event]:
         """Wait a little; what has happened."""
+        if not self._pending:  # it is not this save's turn
+            time.sleep(pulses.POLL_S)
         done, _ = wait(self._pending, timeout=pulses.POLL_S, return_when=FIRST_COMPLETED)
-        events: list[Event] = [
-            self._outcome(self._pending.pop(future), future) for future in done
-        ]
+        events: list[Event] = [self._outcome(self._take(future), future) for future in done]
         busy = {command.host for command in self._pending.values()}
         events += self._pulses.listen(log.phase, busy, log.lost)
-        for event in events:
-            if isinstance(event, Lost):
-                self._pending = {f: c for f, c in self._pending.items() if c.host != event.host}
+        gone = {event.host for event in events if isinstance(event, Lost)}
+        for future in [f for f, c in self._pending.items() if c.host in gone]:
+            self._take(future)
+        if log.error is not None:  # what is not sent by now will not be
+            queues = self._waiting.values()
+            events += [Failed(command, log.error) for queue in queues for command in queue]
         return events
 
     def _outcome(self, command: Command, future: "Future[Any]") -> Event:

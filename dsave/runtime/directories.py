@@ -50,7 +50,13 @@ def _exchange(one: Path, other: Path) -> bool:
     number = ctypes.get_errno()
     if number in {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}:
         return False
-    raise OSError(number, os.strerror(number), str(other))
+    problem = os.strerror(number)
+    if number == errno.EXDEV:  # though they are beside each other
+        problem += (
+            " (an overlay filesystem moves no directory that a lower layer of it has, as what "
+            "comes with a container's image: save to a new name)"
+        )
+    raise OSError(number, problem, str(other))
 
 
 def _swap(source: Path, target: Path) -> None:
@@ -152,31 +158,22 @@ def mounts_at_or_below(directory: Path) -> list[Path]:
     return mounts
 
 
-def link_into(entry: Path, directory: Path) -> None:
-    """Have a file, a link or a whole directory in another directory as well."""
-    copy = directory / entry.name
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.copytree(entry, copy, symlinks=True, copy_function=_link)
-    else:
-        _link(str(entry), str(copy))
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
 def give_mode(source: Path, target: Path) -> None:
     """Give `target` the permissions of `source`: what was private stays so."""
     with contextlib.suppress(OSError):
         target.chmod(stat.S_IMODE(source.stat().st_mode))
 
 
-def sync(directory: Path) -> None:
-    """Store the names in a directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def is_in_use(directory: Path) -> bool:
+    """Whether it is the current directory of this process, or above it."""
+    with contextlib.suppress(OSError):  # that one was removed
+        return Path.cwd().is_relative_to(directory)
+    return False
+
+
+def sync(path: Path) -> None:
+    """Store the names in a directory, or what is in a file."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,7 +14,10 @@ from dsave.errors import DirectoryError, NoSpaceError
 from dsave.format import naming
 from dsave.runtime import directories
 from dsave.runtime.file_sink import FileSink
-from dsave.runtime.storage import MARKER
+from dsave.runtime.storage import MARKER, why_not_ours
+from dsave.runtime.users_files import UsersFiles
+
+_NAME_NBYTES = 255  # the most that filesystems have
 
 
 class FileStorage:
@@ -39,6 +42,7 @@ class FileStorage:
         self._host = host
         self._may_change = may_change
         self._durable = durable
+        self._users_files = UsersFiles(durable=durable)
         self._made: list[Path] = []
         self._own: int | None = None
         """The staging directory, which stays the same one wherever it is moved."""
@@ -48,9 +52,11 @@ class FileStorage:
     def begin(self, marker: str) -> int | None:
         """Look at the directory, make the staging one, leave a marker in it."""
         with self._named("cannot be written"):
+            self._check_name()
             self._check_target()
             self._make_parents()
             self._staging.mkdir(exist_ok=True)
+            directories.give_mode(self._target, self._staging)
             self._own = directories.hold(self._staging)
             seen = self._staging / f"{MARKER}{marker}"
             seen.touch()
@@ -121,9 +127,7 @@ class FileStorage:
             if self._target.is_dir():
                 self._held.append(directories.hold(self._target))
                 directories.give_mode(self._target, self._staging)
-                for entry in self._target.iterdir():
-                    if entry.name not in naming.SAVED_MODEL_NAMES:  # the user's own: keep it
-                        directories.link_into(entry, self._staging)
+                self._users_files.link(self._target, self._staging)
             if self._durable:
                 directories.sync(self._staging)
             self._may_change()
@@ -137,10 +141,7 @@ class FileStorage:
         with self._named("cannot be cleaned"):
             if not self._staging.is_dir() or self._is_own(self._staging):
                 return
-            for entry in self._staging.iterdir():
-                kept = self._target / entry.name
-                if entry.name not in naming.SAVED_MODEL_NAMES and not os.path.lexists(kept):
-                    entry.rename(kept)  # it came while the directories changed places
+            self._users_files.bring(self._staging, self._target)
             directories.remove(self._staging)
 
     def move_back(self) -> None:
@@ -151,6 +152,7 @@ class FileStorage:
             directories.put_in_place(self._target, self._staging)
             if self._durable:
                 directories.sync(self._target.parent)
+            self._users_files.bring(self._staging, self._target)
 
     def discard(self, files: Collection[str]) -> None:
         """Remove every trace of the save."""
@@ -176,6 +178,16 @@ class FileStorage:
     def _is_own(self, directory: Path) -> bool:
         return self._own is not None and directories.same(directory, self._own)
 
+    def _check_name(self) -> None:
+        if any(map(naming.parse_staging_name, self._target.parts)):
+            raise self._error("a name like this is of what a save leaves, and the next removes")
+        longer = len(os.fsencode(self._staging.name)) - len(os.fsencode(self._target.name))
+        if len(os.fsencode(self._staging.name)) > _NAME_NBYTES:
+            raise self._error(
+                "its name is too long for that of the directory beside it in which it is "
+                f"written; it may have {_NAME_NBYTES - longer} bytes"
+            )
+
     def _check_target(self) -> None:
         if not os.path.lexists(self._target):
             return
@@ -186,22 +198,19 @@ class FileStorage:
             raise self._error("it is a mount point, which cannot be moved; add a name to it")
         if mounts:  # it would be moved with the directory, and emptied with it
             raise self._error(f"something is mounted at {mounts[0]}; unmount it first")
+        if directories.is_in_use(self._target):
+            raise self._error(
+                "it is the current directory of the process that writes, or above it, and is "
+                "replaced as a whole; add a name to it"
+            )
         if not os.access(self._target, os.W_OK):
             raise self._error("it may not be written")
         names = {entry.name for entry in self._target.iterdir()}
-        foreign = sorted(names - naming.SAVED_MODEL_NAMES)
-        if not names or names & {naming.SAVED_MODEL_FILE, f"{naming.SAVED_MODEL_FILE}txt"}:
-            return
         variables = self._target / naming.VARIABLES_DIRECTORY
-        if variables.is_dir():  # of a save that was never committed, or of somebody else
-            others = (e.name for e in variables.iterdir() if not naming.is_bundle_file(e.name))
-            foreign += [f"{variables.name}/{name}" for name in sorted(others)]
-        if foreign or naming.VARIABLES_DIRECTORY not in names:
-            raise self._error(
-                "it is no SavedModel and holds others' files "
-                f"({', '.join((foreign or sorted(names))[:3])}); "
-                "choose another directory, or empty this one"
-            )
+        in_variables = {e.name for e in variables.iterdir()} if variables.is_dir() else set()
+        problem = why_not_ours(names, in_variables)
+        if problem is not None:
+            raise self._error(problem)
 
     def _make_parents(self) -> None:
         missing = []

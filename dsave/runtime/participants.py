@@ -2,8 +2,9 @@
 
 import contextlib
 import math
-from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, wait
 from typing import Any
 
 from dsave.errors import DsaveError
@@ -14,9 +15,9 @@ from dsave.runtime.host_save import HostSave
 from dsave.runtime.object_storage import check_hosts_share
 from dsave.runtime.save_messages import Found, HostProgress, Ticket
 from dsave.runtime.stream import Endpoint
+from dsave.runtime.turns import Turn
 
-_GROUPS = {"progress": "control", "cancel": "control", "end": "control"}
-_LOCAL_THREADS = 12
+_GROUPS = {"write": "write", "progress": "control", "cancel": "control", "end": "control"}
 _FAREWELL_S = 10.0
 
 
@@ -36,10 +37,9 @@ class Participants:
         """Hosts that are still told what to do, but not waited for."""
         self.heard_s: Mapping[str, float] = {}
         """When each host began, by its own clock."""
+        self.turn = Turn(ticket.directory)
+        """Taken with the snapshots. Who carries out the save ends it; else `discard` does."""
         self._local: HostSave | None = None
-        self._pool = ThreadPoolExecutor(_LOCAL_THREADS, "dsave-local")
-        # Of its own: no question waits until a file is written.
-        self._control = ThreadPoolExecutor(1, "dsave-local-control")
 
     def begin(
         self, snapshots: Mapping[str, Mapping[str, str]], writers: Iterable[str]
@@ -57,6 +57,7 @@ class Participants:
         phase = "taking a snapshot"
         calls: dict[str, Future[Any]] = {}
         with self._cluster.together:
+            self.turn.take()
             for host in dict.fromkeys([*snapshots, *sorted(writers)]):
                 self._begun.append(host)
                 stores = host in writers
@@ -64,7 +65,7 @@ class Participants:
                     self._local = HostSave(
                         LOCALHOST, self._ticket.directory, "127.0.0.1", self._ticket, {}
                     )
-                    calls[host] = self._pool.submit(self._local.begin, stores=stores)
+                    calls[host] = _in_thread(self._local.begin, stores=stores)
                 else:
                     calls[host] = self._cluster.submit(
                         host,
@@ -89,8 +90,7 @@ class Participants:
     def submit(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
         """Call a verb of one host's `HostSave`."""
         if host == LOCALHOST:
-            pool = self._control if verb in _GROUPS else self._pool
-            return pool.submit(getattr(self._local, verb), *args)
+            return _in_thread(getattr(self._local, verb), *args)
         return self._cluster.submit(
             host,
             phase,
@@ -98,21 +98,21 @@ class Participants:
             self._ticket.epoch,
             verb,
             *args,
-            group=_GROUPS.get(verb, "io"),
+            group=_GROUPS.get(verb, "save"),
         )
 
     def discard(self) -> None:
         """Remove what `begin` left in the directories, as far as the hosts still answer."""
-        # Nobody has moved anything: there is nothing of others to be careful with.
-        self._try("removing what was written", "discard", math.inf, ())
+        try:
+            # Nobody has moved anything: there is nothing of others to be careful with.
+            self._try("removing what was written", "discard", math.inf, ())
+        finally:
+            self.turn.end()
 
     def end(self, lost: Collection[str] = ()) -> dict[str, HostProgress]:
         """Drop all snapshots; how far each host came that is not lost and still answers."""
         self._silent.update(lost)
-        answers = self._try("ending the save", "end")
-        self._pool.shutdown(wait=False)
-        self._control.shutdown(wait=False)
-        return answers
+        return self._try("ending the save", "end")
 
     def _ask(self, phase: str, verb: str, hosts: Iterable[str]) -> dict[str, Any]:
         return self._results(phase, {h: self.submit(h, phase, verb) for h in hosts})
@@ -142,3 +142,24 @@ class Participants:
         except Exception:  # but no interrupt: who has had no time to answer is not silent
             self._silent.update(host for host, call in calls.items() if not call.done())
             raise
+
+
+def _in_thread(verb: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
+    """Call a verb in a thread of its own.
+
+    A pool takes no more calls once the interpreter has begun to end, and waits for them then: a
+    save in the background goes on at that time, and one that was given up may never return.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(verb(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="dsave-local", daemon=True).start()
+    except RuntimeError as error:  # the process may have no more of them
+        future.set_exception(error)
+    return future

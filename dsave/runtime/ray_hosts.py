@@ -21,6 +21,7 @@ from dsave.errors import ClusterError, DsaveError, HostLostError, SaveError
 from dsave.model.cluster_spec import ClusterSpec, RaySpec
 from dsave.runtime.arrays import Array
 from dsave.runtime.host import Host
+from dsave.runtime.turns import WRITERS
 
 _LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
@@ -28,10 +29,11 @@ _PROBE_TIMEOUT_S = 5.0
 _INLINE_NBYTES = 64 << 10  # Ray sends arguments below 100 KiB along with the call
 
 # A step of the user's has the actor's main group to itself, so that neither a save nor a
-# question about its progress waits for it, nor the question for the save.
+# question about its progress waits for it, nor the question for the save; nor what is short
+# in one save for the files of another.
 _ACTOR_OPTIONS: dict[str, Any] = {
     "num_cpus": 0,
-    "concurrency_groups": {"io": 8, "control": 4},
+    "concurrency_groups": {"write": WRITERS, "save": 8, "io": 8, "control": 4},
 }
 _HostActor: Any = ray.remote(**_ACTOR_OPTIONS)(Host)
 

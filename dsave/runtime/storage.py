@@ -14,7 +14,11 @@ Both kinds have the same verbs, in the order of a save (plan/commit.py):
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from dsave.format import naming
 from dsave.format.coding import Buffer
+
+COMMITS = frozenset({naming.SAVED_MODEL_FILE, f"{naming.SAVED_MODEL_FILE}txt"})
+"""One of these is in every directory that is a SavedModel."""
 
 MARKER = ".seen-by-"
 """How the name of a marker begins; the name of its host follows."""
@@ -72,3 +76,25 @@ class Storage(Protocol):
 
     def end(self) -> None:
         """Let go of what was held while the save went on; files stay as they are."""
+
+
+def why_not_ours(names: Collection[str], variables: Collection[str]) -> str | None:
+    """Why a save may not replace a directory with these names in it, or None: it may.
+
+    `variables` are those in the directory of that name, if there is one.
+    """
+    if not names or COMMITS.intersection(names):
+        return None
+    # What has variables alone is of a save that was never committed, or of somebody else.
+    foreign = sorted(set(names) - naming.SAVED_MODEL_NAMES) + [
+        f"{naming.VARIABLES_DIRECTORY}/{name}"
+        for name in sorted(variables)
+        if not naming.is_bundle_file(name)
+    ]
+    if not foreign and naming.VARIABLES_DIRECTORY in names:
+        return None
+    named = ", ".join((foreign or sorted(names))[:3])
+    return (
+        f"it is no SavedModel and holds others' files ({named}); "
+        "choose another directory, or empty this one"
+    )

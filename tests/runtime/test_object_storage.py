@@ -2,6 +2,8 @@
 
 - the commit of what is replaced is taken back before anything is written over
 - `saved_model.pb` is the last object that is put
+- a prefix that is no SavedModel and has others' files under a save's names is refused
+- what goes is what was there when the save was opened, and belonged to a SavedModel
 - markers are proof of the right to write, and go with the save
 - files with names of others, and objects beside the prefix, stay
 - a file that is given up is not stored when it is collected
@@ -86,7 +88,12 @@ def test_the_commit_of_what_is_replaced_is_taken_back_before_anything_is_written
     save(storage(url))
     puts.clear()
     save(storage(url, "2-b"))
-    assert puts[:3] == [".dsave-2-b/.seen-by-host", "-saved_model.pb", DATA]
+    assert puts[:4] == [
+        ".dsave-2-b/.seen-by-host",
+        ".dsave-2-b/replaced",
+        "-saved_model.pb",
+        DATA,
+    ]
 
 
 def test_nothing_is_replaced_before_the_save_is_opened(url):
@@ -115,9 +122,92 @@ def test_the_marker_goes_with_the_save(url):
     ],
 )
 def test_what_is_left_of_the_replaced_goes_and_what_is_others_stays(url, name, stays):
-    fsspec.filesystem("memory").pipe_file(f"{url}/{name}", b"there before")
     save(storage(url))
+    fsspec.filesystem("memory").pipe_file(f"{url}/{name}", b"there before")
+    save(storage(url, "2-b"))
     assert (name in stored(url)) == stays
+
+
+SITE = {"index.html": b"hi", "assets/logo.png": b"logo", "debug/notes.txt": b"notes"}
+
+
+def put(url, files):
+    for name, data in files.items():
+        fsspec.filesystem("memory").pipe_file(f"{url}/{name}", data)
+
+
+@pytest.mark.parametrize(
+    ("there", "named"),
+    [
+        (SITE, "assets, debug"),
+        ({"variables/my.csv": b"1,2"}, "variables/my.csv"),
+        ({"variables/my.csv": b"1,2", DATA: b"old"}, "variables/my.csv"),
+        ({"fingerprint.pb": b"x"}, "fingerprint.pb"),
+    ],
+)
+def test_files_of_others_under_the_names_of_a_save_are_refused_and_left(url, there, named):
+    put(url, there)
+    of = storage(url)
+    with pytest.raises(
+        DirectoryError, match=r"it is no SavedModel and holds others' files"
+    ) as e:
+        of.begin("host")
+    assert f"({named})" in str(e.value)
+    of.discard(())
+    of.end()
+    assert stored(url) == there
+
+
+def test_what_a_dead_save_left_is_replaced_and_what_is_others_stays(url):
+    left = {DATA: b"old", "variables/variables.data-00001-of-00002": b"old", "assets/w": b"w"}
+    put(url, left | {"README": b"mine"})
+    save(storage(url))
+    assert stored(url) == {**METADATA, "assets/w": b"w", "README": b"mine"}
+
+
+def test_a_save_after_one_that_failed_is_not_refused_for_what_that_one_replaced(url):
+    save(storage(url))
+    put(url, {"assets/words.txt": b"old", "README": b"mine"})
+    failed = storage(url, "2-b")
+    failed.begin("host")
+    failed.open()
+    failed.put(METADATA)
+    failed.discard(list(METADATA))
+    failed.end()
+    assert stored(url) == {"README": b"mine"}
+    save(storage(url, "3-c"))
+    assert stored(url) == {**METADATA, "README": b"mine"}
+
+
+def test_what_came_to_other_names_since_the_opening_stays(url):
+    save(storage(url))
+    of = storage(url, "2-b")
+    of.begin("host")
+    of.open()
+    put(url, {"assets/new.txt": b"new"})
+    of.put(METADATA)
+    of.move()
+    of.clean(list(METADATA))
+    of.end()
+    assert stored(url) == {**METADATA, "assets/new.txt": b"new"}
+
+
+@pytest.mark.parametrize("verb", ["begin", "open", "discard"])
+def test_a_store_that_is_busy_is_not_one_where_nothing_is(url, monkeypatch, verb):
+    # fsspec's `exists` is False then; another save's saved_model.pb stayed over new data.
+    save(storage(url))
+    of = storage(url, "2-b")
+    if verb != "begin":
+        of.begin("host")
+
+    def busy(*_args, **_kwargs):
+        raise TimeoutError("the server is busy, try again")
+
+    monkeypatch.setattr(MemoryFileSystem, "info", busy)
+    with pytest.raises(DirectoryError, match="the server is busy"):
+        getattr(of, verb)(*{"begin": ("host",), "open": (), "discard": ([DATA],)}[verb])
+    monkeypatch.undo()
+    assert METADATA.items() <= stored(url).items()
 
 
 def test_a_prefix_that_begins_alike_is_another_one(url):
@@ -182,13 +272,14 @@ def test_a_file_that_is_given_up_is_not_stored_when_it_is_collected(url, monkeyp
     [
         ("pipe_file", "begin", ("host",), "cannot be written"),
         ("ls", "seen", (), "cannot be read"),
-        ("exists", "open", (), "cannot be written"),
+        ("info", "begin", ("host",), "cannot be written"),
+        ("info", "open", (), "cannot be written"),
         ("open", "create", (DATA, 1), "cannot be written"),
         ("size", "check", ({DATA: 1},), "is not as it was written"),
         ("pipe_file", "put", (METADATA,), "cannot be written"),
         ("find", "clean", ((),), "cannot be cleaned"),
         ("rm_file", "move_back", (), "cannot be moved back"),
-        ("exists", "discard", ((),), "cannot be removed"),
+        ("info", "discard", ((),), "cannot be removed"),
     ],
 )
 def test_whatever_the_store_raises_names_the_url_and_the_host(

@@ -3,7 +3,9 @@
 That real hosts do the same is shown by the tests that start a Ray.
 """
 
+import uuid
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +17,7 @@ from dsave.runtime import pulses
 from dsave.runtime.coordinator import Coordinator
 from dsave.runtime.save_messages import HostProgress, Receipt
 from dsave.runtime.stream import Endpoint
+from dsave.runtime.turns import Turn
 
 
 class Job:
@@ -85,8 +88,20 @@ class Job:
         shards = plan_shards([("e", variable)], [self.A, self.B], None, {})
         return SavePlan("/d", shards, (Disk((self.A,), None),))
 
-    def coordinator(self, plan=None, *, seal=None, stall_timeout_s=5.0):
+    def plan_of_many(self, files):
+        """As many files of host A."""
+        plan = self.plan((self.A, self.B))
+        shards = tuple(
+            replace(plan.shards[0], index=n, file=f"variables/variables.data-{n:05}-of-00099")
+            for n in range(files)
+        )
+        return replace(plan, shards=shards)
+
+    def coordinator(self, plan=None, *, seal=None, stall_timeout_s=5.0, turn=None):
         """The coordinator of a save."""
+        if turn is None:
+            turn = Turn(uuid.uuid4().hex)
+            turn.take()
         return Coordinator(
             plan or self.plan(),
             self.submit,
@@ -94,6 +109,7 @@ class Job:
             seal or (lambda _receipts: self.METADATA),
             dict.fromkeys([self.A, self.B], 1.0),
             stall_timeout_s,
+            turn,
         )
 
     def carry_out(self, plan=None, **options):

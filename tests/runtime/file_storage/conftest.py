@@ -83,9 +83,9 @@ def mounted():
     """Mounts something for a while, if this process may."""
 
     @contextlib.contextmanager
-    def mount(directory, options):
+    def mount(directory, options, kind="tmpfs"):
         directory.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+        command = ["mount", "-t", kind, "-o", options, kind, str(directory)]
         tried = subprocess.run(command, check=False, capture_output=True, text=True)
         if tried.returncode:
             pytest.skip(f"nothing can be mounted here: {tried.stderr.strip()}")

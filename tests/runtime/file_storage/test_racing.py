@@ -137,6 +137,23 @@ def test_an_error_of_the_exchange_is_an_error_of_the_move(disk, monkeypatch):
     assert disk.files() == disk.OLD
 
 
+def test_a_directory_of_a_lower_layer_of_an_overlay_is_named_as_that(disk, mounted, tmp_path):
+    lower, upper, work = (tmp_path / "layers" / name for name in ("lower", "upper", "work"))
+    with mounted(tmp_path / "layers", "size=4m"):
+        for layer in (lower, upper, work):
+            layer.mkdir()
+        disk.make(disk.OLD, at=lower / "export")
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        with mounted(disk.place, options, kind="overlay"):
+            of = disk.sealed(disk.storage())
+            with pytest.raises(DirectoryError, match=r"an overlay .*: save to a new name"):
+                of.move()
+            disk.undo(of)
+            assert disk.files() == disk.OLD
+            disk.save(disk.storage("2-b", at=disk.place / "new"))
+            disk.save(disk.storage("3-c", at=disk.place / "new"))
+
+
 def test_a_staging_directory_that_somebody_removed_fails_the_move(disk):
     disk.make(disk.OLD)
     of = disk.sealed(disk.storage())

@@ -1,6 +1,7 @@
 """What cannot be saved to is refused before anything is written, and why is said.
 
 - a SavedModel, what is left of one, and an empty directory are replaced; nothing else is
+- names that would be swept, or are too long; the current directory
 - mount points, what is mounted below, files, directories that may not be written, disks
   without room
 - parents are made, and go again with the save
@@ -98,6 +99,39 @@ def test_a_directory_that_may_not_be_written_is_refused(disk, monkeypatch):
     disk.make(disk.OLD)
     monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
     refused(disk, "it may not be written")
+
+
+@pytest.mark.parametrize("name", [".a.dsave-123", ".a.dsave-1-b-replaced", ".a.dsave-1/below"])
+def test_a_name_that_a_save_of_its_neighbour_would_sweep_is_refused(disk, name):
+    refused(disk, "a name like this is of what a save leaves", at=disk.place / name)
+    assert disk.names() == []
+
+
+def test_a_name_may_have_227_bytes_with_the_epoch_of_a_save(disk):
+    epoch = "0123456789a-01234567"
+    fits, too_long = disk.place / ("ä" * 113 + "a"), disk.place / ("ä" * 114)
+    disk.save(disk.storage(epoch, at=fits))
+    assert disk.files(fits) == disk.NEW
+    of = disk.storage(epoch, at=too_long)
+    with pytest.raises(DirectoryError, match=r"its name is too long .* may have 227 bytes"):
+        of.begin("host")
+
+
+@pytest.mark.parametrize("below", [".", "assets.extra"])
+def test_the_current_directory_is_refused(disk, monkeypatch, below):
+    disk.make(disk.OLD)
+    monkeypatch.chdir(disk.export / below)
+    refused(disk, "it is the current directory of the process that writes, or above it")
+    disk.save(disk.storage(at=disk.export / "assets.extra" / "below"))
+
+
+def test_a_process_whose_current_directory_was_removed_may_save(disk, monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    disk.make(disk.OLD)
+    disk.save(disk.storage())
+    assert disk.files() == disk.KEPT
 
 
 def test_a_mount_point_is_refused_and_a_directory_in_it_is_not(disk, mounted):

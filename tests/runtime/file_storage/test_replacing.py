@@ -148,6 +148,15 @@ def test_the_permissions_of_the_directory_stay(disk):
     assert stat.S_IMODE(disk.export.stat().st_mode) == 0o2750
 
 
+def test_what_replaces_a_private_directory_is_private_before_anything_is_in_it(disk):
+    disk.make(disk.OLD)
+    disk.export.chmod(0o700)
+    of = disk.storage()
+    of.begin("host")
+    assert stat.S_IMODE((disk.place / ".export.dsave-1-a").stat().st_mode) == 0o700
+    disk.undo(of)
+
+
 def test_a_link_to_a_directory_stays_and_what_it_points_to_is_replaced(disk, tmp_path):
     real = tmp_path / "real"
     disk.make(disk.OLD, at=real)

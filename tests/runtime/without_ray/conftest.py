@@ -81,6 +81,9 @@ class Cluster:
         for save in self._hosts[host]._saves.values():
             save.end()  # as the kernel would: locks and connections go
 
+    def wait_for(self, thread):
+        """Saves in the background are waited for by those who ask for them."""
+
     def model(self, value):
         """A model with variables of all kinds, all of one value."""
         model, keys = dsave.Module(), iter(range(100))

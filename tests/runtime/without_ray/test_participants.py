@@ -6,6 +6,8 @@
 - the calling process takes part like a host
 """
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -137,6 +139,22 @@ def test_the_calling_process_takes_part_like_a_host(start, tmp_path):
     assert list(answers) == [*cluster.hosts, LOCALHOST]
     assert isinstance(answers[LOCALHOST], HostProgress)
     assert not (tmp_path / "mine").exists()
+
+
+def test_the_calling_process_goes_on_when_its_script_has_ended():
+    # A pool of threads takes no calls by then, and a save in the background was lost.
+    script = (
+        "import threading, time\n"
+        "from dsave.runtime.participants import _in_thread\n"
+        "def go_on():\n"
+        "    threading.main_thread().join()\n"
+        "    time.sleep(0.2)\n"
+        "    print(_in_thread(lambda: 'written').result(5))\n"
+        "threading.Thread(target=go_on).start()\n"
+    )
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ended.stdout == "written\n"
 
 
 def test_what_was_lost_is_still_told_to_end_but_not_waited_for(start, names):
