@@ -254,7 +254,12 @@ FAILED = {
         [[np.array([100, -7, 3], "int8"), np.array([1j, 2, 3 - 1j], "complex64")]],
     ),
     "bounds of bfloat16": (
-        lambda x: [np.clip(x, 0, 4), np.clip(x, 0, None), np.clip(x, None, 4)],
+        lambda x: [
+            np.clip(x, 0, 4),
+            np.clip(x, 0, None),
+            np.clip(x, None, 4),
+            np.clip(x.astype("int8"), 4, x),
+        ],
         [TensorSpec([None], "bfloat16")],
         [[some(3, dtype=ml_dtypes.bfloat16)]],
     ),

@@ -193,7 +193,7 @@ def _clip(
     del out
     a = operand(a)
     a_min, a_max = (min if a_min is None else a_min), (max if a_max is None else a_max)
-    if a.dtype.kind == "V" and a_min is not None and a_max is not None:
+    if a_min is not None and a_max is not None and common_dtype(a, a_min, a_max).kind == "V":
         a = cast(a, np.float32)  # as numpy, whose own function for that has no bfloat16
     if a.dtype.kind in "iu":  # as numpy, which has no bound there
         limits = np.iinfo(a.dtype)

@@ -218,7 +218,11 @@ def _concatenate(arrays: Any, axis: Any = 0, out: None = None) -> Any:
 def _stack(arrays: Any, axis: Any = 0, out: None = None) -> Any:
     del out
     values = _common([operand(each) for each in arrays])
-    return apply(_PACK, values, axis=normal_axis(axis, values[0].ndim + 1, "numpy.stack"))
+    place = normal_axis(axis, values[0].ndim + 1, "numpy.stack")
+    if values[0].dtype == np.uint16:
+        # Of one tensor several times TensorFlow's optimiser makes a Tile, which has no uint16.
+        return np.concatenate([np.expand_dims(value, place) for value in values], place)
+    return apply(_PACK, values, axis=place)
 
 
 def _common(values: list[Value]) -> list[Any]:

@@ -33,6 +33,7 @@ CASES = {
         [A],
         batches=(5,),
     ),
+    "one tensor stacked": Case(lambda x: np.stack([x, x], 1), ["uint16"], [A]),
     "slice by a tensor": Case(
         lambda x, y: [x[y[0]], x[: y[1]], x[y[1], None], x[y[0] : y[1]]],
         ["int32", "int64", "uint8"],
