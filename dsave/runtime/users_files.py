@@ -65,7 +65,7 @@ class UsersFiles:
         if _is_directory(old):
             if there is None and name not in self._linked:
                 self._move(old, new)
-            elif there is None or stat.S_ISDIR(there.st_mode):
+            else:
                 for entry in old.iterdir():
                     self._bring(entry, new / entry.name, name / entry.name)
             return
@@ -73,7 +73,7 @@ class UsersFiles:
         look, known = self._linked.get(name, (_identity, frozenset()))
         if look(here) in known:
             return  # where it is not there, the user has removed it since
-        if there is None or (not os.path.samestat(here, there) and look(there) in known):
+        if there is None or look(there) in known:
             self._move(old, new)
 
     def _move(self, old: Path, new: Path) -> None:

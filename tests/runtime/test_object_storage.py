@@ -128,6 +128,42 @@ def test_what_is_left_of_the_replaced_goes_and_what_is_others_stays(url, name, s
     assert (name in stored(url)) == stays
 
 
+@pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt"])
+def test_every_kind_of_commit_is_taken_back(url, name):
+    put(url, {name: b"old", "assets/words.txt": b"old"})
+    of = storage(url)
+    of.begin("host")
+    of.open()
+    assert name not in stored(url)
+    of.put(METADATA)
+    of.move()
+    of.clean(list(METADATA))
+    of.end()
+    assert stored(url) == METADATA
+
+
+def test_only_markers_are_seen(url):
+    save(storage(url))
+    of = storage(url, "2-b")
+    of.begin("host")
+    of.open()
+    assert of.seen() == {"host"}
+    of.discard(())
+
+
+def test_an_object_for_the_folder_itself_is_no_file_of_others(url, monkeypatch):
+    ls = MemoryFileSystem.ls
+
+    def with_itself(self, path, **options):
+        return [f"{path}/", *ls(self, path, **options)]
+
+    put(url, {DATA: b"old"})
+    monkeypatch.setattr(MemoryFileSystem, "ls", with_itself)
+    of = storage(url)
+    of.begin("host")
+    of.discard(())
+
+
 SITE = {"index.html": b"hi", "assets/logo.png": b"logo", "debug/notes.txt": b"notes"}
 
 

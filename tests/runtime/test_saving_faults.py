@@ -227,9 +227,9 @@ def test_a_host_that_stood_still_before_the_move_does_not_undo_a_later_save(
 
 def test_a_host_that_is_slow_to_move_does_not_move_once_it_was_given_up(job, directory, see):
     def delay_moves(_host, seconds):
-        from dsave.runtime import directories
+        from dsave.runtime.users_files import UsersFiles
 
-        directories.give_mode = lambda *_: time.sleep(seconds)
+        UsersFiles.link = lambda *_: time.sleep(seconds)
 
     job.cluster.run(delay_moves, 1.5, hosts=[FIRST])
     before = see.tree(directory)

@@ -13,7 +13,9 @@ from concurrent.futures import Future
 import pytest
 
 from dsave.errors import DirectoryError, HostLostError
+from dsave.plan.commit import Phase
 from dsave.runtime import turns
+from dsave.runtime.coordinator import Coordinator
 from dsave.runtime.save_messages import Receipt
 from dsave.runtime.turns import Turn
 
@@ -68,8 +70,18 @@ def test_the_turn_ends_when_all_is_undone_and_not_before(job, line):
 
 
 def test_a_host_that_dies_before_the_turn_fails_the_save(job, line):
-    job.answers[job.B, "progress"] = HostLostError(job.B, "opening the directory", "killed")
-    assert job.fails(HostLostError, turn=line[1]).host == job.B
+    earlier, own = line
+
+    class Dead(Future):
+        def exception(self, timeout=None):
+            """What came of the question; the turn comes in the same moment."""
+            earlier.end()
+            return super().exception(timeout)
+
+    dead = Dead()
+    dead.set_exception(HostLostError(job.B, "opening the directory", "killed"))
+    job.answers[job.B, "progress"] = dead
+    assert job.fails(HostLostError, turn=own).host == job.B
     assert job.verbs(job.A) == ["discard"]
 
 
@@ -160,3 +172,17 @@ def test_no_room_on_a_host_is_lost_with_a_save(job, answer):
     else:
         job.fails(type(answer), job.plan_of_many(20))
     assert job.A not in turns._writing
+
+
+def test_no_room_on_a_host_is_lost_with_a_fault_of_our_own(job, monkeypatch):
+    outcome = Coordinator._outcome
+
+    def broken(self, command, future):
+        if command.phase is Phase.WRITING:
+            raise AssertionError("ours")
+        return outcome(self, command, future)
+
+    monkeypatch.setattr(Coordinator, "_outcome", broken)
+    job.answers[job.B, "write"] = Future()
+    job.fails(AssertionError)
+    assert not {job.A, job.B} & turns._writing.keys()

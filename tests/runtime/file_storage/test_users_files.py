@@ -108,6 +108,33 @@ def test_what_came_to_a_directory_that_was_removed_meanwhile_is_kept(disk, moved
     assert "logs/run/1" not in disk.files()
 
 
+def test_what_came_is_stored_before_the_old_directory_goes(disk, moved, monkeypatch):
+    (disk.place / STAGING / "logs/run/2").write_bytes(b"two")
+    steps = []
+    remove = directories.remove
+    monkeypatch.setattr(directories, "sync", lambda path: steps.append(path.name))
+    monkeypatch.setattr(
+        directories, "remove", lambda path: (steps.append("removal"), remove(path))
+    )
+    moved.clean(list(disk.NEW))
+    assert steps == ["run", "removal"]
+
+
+def test_a_file_in_the_place_of_a_directory_stays(disk, moved):
+    (disk.export / "logs/run/1").unlink()
+    (disk.export / "logs/run").rmdir()
+    (disk.export / "logs/run").write_bytes(b"no directory")
+    moved.clean(list(disk.NEW))
+    assert disk.files()["logs/run"] == b"no directory"
+
+
+def test_the_permissions_of_a_directory_of_the_users_stay(disk, kind):
+    disk.make(disk.OLD)
+    (disk.export / "assets.extra").chmod(0o700)
+    disk.save(disk.storage())
+    assert (disk.export / "assets.extra").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_link_that_was_pointed_elsewhere_is_kept(disk, kind):
     disk.make(disk.OLD)
     (disk.export / "assets.extra/latest").symlink_to("1")

@@ -151,9 +151,10 @@ def test_the_calling_process_goes_on_when_its_script_has_ended():
         "    time.sleep(0.2)\n"
         "    print(_in_thread(lambda: 'written').result(5))\n"
         "threading.Thread(target=go_on).start()\n"
+        "_in_thread(threading.Event().wait)  # nobody waits for what never returns\n"
     )
     command = [sys.executable, "-c", script]
-    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     assert ended.stdout == "written\n"
 
 
