@@ -6,7 +6,6 @@ checked when all of a piece is read, and not when some rows of it are.
 """
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from types import TracebackType
@@ -21,8 +20,7 @@ from dsave.format.bundle import Entry
 from dsave.format.bundle_reader import Index, decode_elements, decode_tensor, read_index
 from dsave.format.coding import Buffer
 from dsave.model.slices import Box
-from dsave.runtime.paths import location
-from dsave.runtime.source import Source, open_source
+from dsave.runtime.source import Source
 
 Array = NDArray[Any]
 
@@ -105,17 +103,20 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the files. Arrays stay valid; what is read later opens the files again."""
+        """Let go of the files. Arrays stay valid; what is read later opens the files again.
+
+        They are those of the same directory, though another save has taken its place.
+        """
         self._source.close()
         self._checked.clear()
 
     def sizes(self) -> dict[int, int | None]:
-        """Bytes of each data file that entries are in, by shard; None: it is not there."""
+        """Bytes of each data file that entries are in, by shard; None: it cannot be read."""
         sizes: dict[int, int | None] = {}
         for shard in sorted(self._last):
             try:
                 sizes[shard] = self._source.size(self.data_file(shard))
-            except FileNotFoundError:
+            except (OSError, CorruptionError):
                 sizes[shard] = None
         return sizes
 
@@ -265,15 +266,13 @@ class StoredTensor:
         return assembled
 
 
-def open_checkpoint(path: str | os.PathLike[str], *, mapped: bool = True) -> Checkpoint:
-    """Open a SavedModel directory, or the bundle with this prefix; `mapped` as `open_source`.
+def open_checkpoint(path: str, source: Source) -> Checkpoint:
+    """Open a SavedModel directory, or the bundle with this prefix, for which the source is.
 
     Raises:
         NotCommittedError: there is no SavedModel, and no bundle either.
         CorruptionError: its index lies.
     """
-    path = location(path)
-    source = open_source(path, mapped=mapped)
     if source.exists(f"{path}/{naming.SAVED_MODEL_FILE}"):
         return Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
     if source.exists(naming.index_file(path)):

@@ -1,6 +1,6 @@
 """Who takes part in one load: hosts of the cluster, and the calling process if it reads.
 
-look         what each sees of the directory
+look         what each sees of the directory, which all it reads is of
 metadata     of one that sees it
 stage        all read and receive; nobody's values change
 adopt        all take over what they have staged; before it, all say that they can, and if one
@@ -25,6 +25,7 @@ from dsave.runtime.host_load import HostLoad, LoadTicket, StoredMetadata, View
 from dsave.runtime.stream import Endpoint
 
 _GROUPS = {"progress": "control", "failure": "control", "end": "control"}
+_LOOKING = "looking at the directory"
 _LOCAL_THREADS = 4
 _POLL_S = 1.0
 _FAREWELL_S = 10.0
@@ -47,7 +48,7 @@ class LoadHosts:
 
     def begin(self, hosts: Iterable[str], readers: Collection[str]) -> dict[str, View]:
         """Begin the load on hosts; what each reader sees of the directory."""
-        phase = "looking at the directory"
+        phase = _LOOKING
         calls: dict[str, Future[Any]] = {}
         for host in dict.fromkeys([*hosts, *readers]):
             self._begun.append(host)
@@ -67,6 +68,10 @@ class LoadHosts:
                 )
         found = self._results(phase, calls)
         return {host: found[host] for host in readers}
+
+    def look(self, readers: Iterable[str]) -> dict[str, View]:
+        """Look again: what each reader sees of the directory now."""
+        return self._ask(_LOOKING, "look", readers)
 
     def metadata(self, host: str) -> StoredMetadata:
         """The metadata that a host sees."""
