@@ -6,7 +6,7 @@ checked when all of a piece is read, and not when some rows of it are.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self
@@ -19,10 +19,15 @@ from dsave.format import naming
 from dsave.format.bundle import Entry
 from dsave.format.bundle_reader import Index, decode_elements, decode_tensor, read_index
 from dsave.format.coding import Buffer
+from dsave.format.crc32c import crc32c_told
 from dsave.model.slices import Box
 from dsave.runtime.source import Source
 
 Array = NDArray[Any]
+
+
+def _nobody(_: int) -> None:
+    pass
 
 
 class Checkpoint(Mapping[str, "StoredTensor"]):
@@ -120,21 +125,28 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
                 sizes[shard] = None
         return sizes
 
-    def read_piece(self, entry: Entry) -> Array:
-        """All of one piece, its checksum checked."""
+    def read_piece(self, entry: Entry, told: Callable[[int], object] = _nobody) -> Array:
+        """All of one piece, its checksum checked; `told` hears of bytes as they are read."""
         payload = self._payload(entry, 0, entry.nbytes)
-        return decode_tensor(
-            entry, payload, self._index.big_endian, self.data_file(entry.shard)
-        )
+        crc = crc32c_told(payload, told)
+        file = self.data_file(entry.shard)
+        is_string = entry.dtype.is_string  # whose checksum is not that of the bytes
+        array = decode_tensor(entry, payload, self._index.big_endian, file, check=is_string)
+        if not is_string and crc != entry.crc32c:
+            raise CorruptionError(file, entry.key, "its checksum does not match")
+        return array
 
-    def read_rows(self, entry: Entry, start: int, stop: int) -> Array:
+    def read_rows(
+        self, entry: Entry, start: int, stop: int, told: Callable[[int], object] = _nobody
+    ) -> Array:
         """Some rows of one piece, counted from its own first row.
 
         Only their bytes are read, except of strings: where a row of those begins is not known.
+        Of all of a piece the checksum is checked, and `told` hears of bytes as they are read.
         """
         shape = entry.stored_shape
         if not shape or (start, stop) == (0, shape[0]):
-            return self.read_piece(entry)
+            return self.read_piece(entry, told)
         if entry.dtype.is_string:
             return self.read_piece(entry)[start:stop]
         row_nbytes = math.prod(shape[1:]) * entry.dtype.itemsize

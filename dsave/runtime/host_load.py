@@ -170,7 +170,7 @@ class HostLoad:
         return self._staged
 
     def progress(self) -> int:
-        """Bytes read and received so far."""
+        """Bytes read, received and copied so far: it rises as long as anything moves."""
         return self._nbytes
 
     def failure(self) -> BaseException | None:
@@ -189,8 +189,7 @@ class HostLoad:
 
     def _copy(self, segments: Sequence[Segment], arrays: Arrays) -> None:
         for segment in segments:
-            arrays.put(segment, self._rows(segment))
-            self._nbytes += segment.nbytes
+            arrays.put(segment, self._rows(segment), self._moved)
 
     def _receive(
         self,
@@ -205,8 +204,7 @@ class HostLoad:
             for segment in segments:
                 if self._cancelled.is_set():
                     return
-                arrays.receive(segment, reader)
-                self._nbytes += segment.nbytes
+                arrays.receive(segment, reader, self._moved)
         finally:
             reader.close()
 
@@ -224,7 +222,6 @@ class HostLoad:
             # Who asks only sees the connection break; the caller asks for the reason.
             self._failure = self._failure or error
             raise ConnectionAbortedError from error
-        self._nbytes += segment.nbytes
 
     def _encoded(self, segment: Segment, array: Array) -> Buffer:
         if not segment.entry.dtype.is_string:
@@ -240,7 +237,10 @@ class HostLoad:
         if self._cancelled.is_set():
             raise SaveError(self._host, "loading", "the load was given up")
         assert self._reading is not None
-        return self._reading.rows(segment)
+        return self._reading.rows(segment, self._moved)
+
+    def _moved(self, nbytes: int) -> None:
+        self._nbytes += nbytes
 
     def _open(self) -> Checkpoint:
         assert self._checkpoint is not None  # nobody reads who sees no save

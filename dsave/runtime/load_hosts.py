@@ -28,6 +28,9 @@ _GROUPS = {"progress": "control", "failure": "control", "end": "control"}
 _LOOKING = "looking at the directory"
 _LOCAL_THREADS = 4
 _POLL_S = 1.0
+_LOOKS = 10
+"""How often hosts are asked before their deadline, at least."""
+
 _FAREWELL_S = 10.0
 
 
@@ -141,8 +144,9 @@ class LoadHosts:
         calls = {h: self._submit(h, "reading", "stage", endpoints) for h in hosts}
         moved = dict.fromkeys(hosts, (0, time.monotonic()))
         asked: dict[str, Future[Any]] = {}
+        poll_s = min(_POLL_S, self._ticket.stall_timeout_s / _LOOKS)
         while True:
-            done, waiting = wait(calls.values(), _POLL_S, return_when=FIRST_EXCEPTION)
+            done, waiting = wait(calls.values(), poll_s, return_when=FIRST_EXCEPTION)
             if any(call.exception() for call in done):
                 raise self._reason([e for call in done if (e := call.exception())])
             if not waiting:
@@ -169,7 +173,7 @@ class LoadHosts:
                 raise StalledError(
                     host,
                     "reading",
-                    f"no byte in {self._ticket.stall_timeout_s:.0f} s; "
+                    f"no byte in {self._ticket.stall_timeout_s:g} s; "
                     "stall_timeout_s sets the deadline",
                 )
 

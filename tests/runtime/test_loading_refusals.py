@@ -316,12 +316,39 @@ def test_a_host_that_falls_silent_is_named(doomed, tmp_path, monkeypatch):
     monkeypatch.setattr(LoadHosts, "_stage", stopping)
     monkeypatch.setattr("dsave.runtime.load_hosts._FAREWELL_S", 0.2)
     try:
-        with pytest.raises(dsave.StalledError, match="stall_timeout_s") as raised:
-            dsave.load(tmp_path / "export", cluster, into=into, stall_timeout_s=1.0)
+        with pytest.raises(dsave.StalledError) as raised:
+            dsave.load(tmp_path / "export", cluster, into=into, stall_timeout_s=1.2)
     finally:
         os.kill(doomed.pids[SECOND], signal.SIGCONT)
     assert raised.value.host == SECOND
+    assert raised.value.problem == "no byte in 1.2 s; stall_timeout_s sets the deadline"
     assert values(cluster, into) == before
+
+
+def test_a_host_is_asked_often_before_a_short_deadline(doomed, tmp_path, monkeypatch):
+    """An old bug: a deadline of less than a second was over before anybody was asked."""
+    cluster, watched = doomed.cluster, []
+    into = small(cluster, scale=-1.0)
+    dsave.save(into, tmp_path / "export", cluster=cluster)
+    stage, watch = LoadHosts._stage, LoadHosts._watch
+
+    def stopping(self, *args):
+        os.kill(doomed.pids[SECOND], signal.SIGSTOP)
+        stage(self, *args)
+
+    def watching(self, *args):
+        watched.append(args)
+        watch(self, *args)
+
+    monkeypatch.setattr(LoadHosts, "_stage", stopping)
+    monkeypatch.setattr(LoadHosts, "_watch", watching)
+    monkeypatch.setattr("dsave.runtime.load_hosts._FAREWELL_S", 0.2)
+    try:
+        with pytest.raises(dsave.StalledError):
+            dsave.load(tmp_path / "export", cluster, into=into, stall_timeout_s=0.8)
+    finally:
+        os.kill(doomed.pids[SECOND], signal.SIGCONT)
+    assert len(watched) >= 5
 
 
 def test_values_go_into_a_model_by_names(pair, gpus, tmp_path):
