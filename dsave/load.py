@@ -5,6 +5,7 @@ A load is the walk from a committed directory to values in place, top to bottom.
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeVar, overload
@@ -30,11 +31,11 @@ from dsave.runtime.binding import bind_new, bind_to, handles, wants
 from dsave.runtime.checking import check
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.cluster import Cluster, active_cluster
-from dsave.runtime.host_load import View
+from dsave.runtime.host_load import StoredMetadata, View
 from dsave.runtime.load_hosts import LoadHosts
 from dsave.runtime.loaded import LoadedModel, LoadedVariable, Signatures
 from dsave.runtime.paths import location
-from dsave.runtime.source import open_source, readable
+from dsave.runtime.source import Source, of_one_save, read_whole
 from dsave.savedmodel.assets import read_assets
 from dsave.savedmodel.interpreter import Handle
 from dsave.savedmodel.read_functions import read_functions
@@ -44,6 +45,8 @@ from dsave.savedmodel.tree import Tree
 
 _Model = TypeVar("_Model", bound=Module)
 _logger = logging.getLogger(__name__)
+_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""How long hosts wait before they look again at what is of no one save."""
 
 Placement = Mapping[str, str | Sequence[str]]
 """Devices of variables, by the variable's path in the model (`layers/0/w`) or by its name."""
@@ -103,8 +106,7 @@ def load(
     if cluster is not None and not hasattr(cluster, "submit"):
         raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     if cluster is None:
-        with readable(path, LOCALHOST):
-            return _load_here(path, options, placement)
+        return _load_here(path, options, placement)
     return _load_on(cluster, path, options, into, placement or {}, deadline_s)
 
 
@@ -119,11 +121,14 @@ def open(path: str | os.PathLike[str], verify: bool = False) -> Checkpoint:  # n
         DirectoryError: it cannot be read.
     """
     path = location(path)
-    with readable(path, LOCALHOST):
-        checkpoint = open_checkpoint(path)
+
+    def opened(source: Source) -> Checkpoint:
+        checkpoint = open_checkpoint(path, source)
         if verify:
             check(checkpoint)
         return checkpoint
+
+    return of_one_save(path, opened)
 
 
 def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> LoadedModel:
@@ -131,11 +136,14 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
         raise OptionError("placement", "it names devices of a cluster, and none was given")
     if options.experimental_io_device is not None:
         resolve_io_host(options.experimental_io_device, ())
+    return of_one_save(path, partial(_local_model, path, options))
+
+
+def _local_model(path: str, options: LoadOptions, source: Source) -> LoadedModel:
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
-    source = open_source(path)
     if not source.exists(file):
         raise NotCommittedError(path, absence(source, path, path))
-    saved_model = bytes(source.read(file, 0, source.size(file)))
+    saved_model = read_whole(source, file)
     checkpoint = Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
     entries = {key: tensor.entries for key, tensor in checkpoint.items()}
     meta_graph = parse_saved_model(saved_model, file)
@@ -146,7 +154,6 @@ def _load_here(path: str, options: LoadOptions, placement: Placement | None) -> 
     for number, variable in tree.variables().items():
         stored = checkpoint[variable.key]
         for entry in stored.entries:
-            # Now, so that a save that takes this one's place later does not change the values.
             checkpoint.check_place(entry)
         leaves[number] = LoadedVariable(variable, stored)
     local = {number: Handle(partial(np.asarray, leaf)) for number, leaf in leaves.items()}
@@ -178,8 +185,7 @@ def _load_on(
     try:
         views = hosts.begin(cluster.hosts, readers)
         private_note = "" if io_host == LOCALHOST else cluster.private_note(path)
-        metadata = hosts.metadata(_first_with_save(views, path, private_note))
-        index = read_index(metadata.index, index_file)
+        metadata, index, files = _seen(hosts, views, path, index_file, private_note)
         meta_graph = parse_saved_model(metadata.saved_model, file)
         tree = read_tree(meta_graph, metadata.object_graph, index.entries, file)
         assets = read_assets(meta_graph, tree, path, file)
@@ -196,7 +202,7 @@ def _load_on(
         plan = plan_load(
             wants(tree, bound),
             index.entries,
-            _data_files(index, views, path),
+            files,
             # Rows of another byte order are not told apart by their bytes.
             None if index.big_endian else SEGMENT_NBYTES,
         )
@@ -213,6 +219,34 @@ def _load_on(
     root.signatures = Signatures(path, functions.signatures)
     revive(tree, root, {**bound, **assets, **functions.by_node}, file)
     return root
+
+
+def _seen(
+    hosts: LoadHosts,
+    views: Mapping[str, View],
+    path: str,
+    index_file: str,
+    private_note: str,
+) -> tuple[StoredMetadata, Index, dict[int, DataFile]]:
+    """The one save that hosts see: its metadata, its index, and who has its data files.
+
+    They look once more while a save may be about to come, or to take the other's place: the
+    disks of hosts have it one after the other.
+    """
+    pauses = iter(_PAUSES_S)
+    while True:
+        pause_s = next(pauses, None)
+        try:
+            metadata = hosts.metadata(_first_with_save(views, path, private_note))
+            index = read_index(metadata.index, index_file)
+            files = _data_files(index, views, path)
+            if pause_s is None or all(file.hosts for file in files.values()):
+                return metadata, index, files
+        except DirectoryError:
+            if pause_s is None:
+                raise
+        time.sleep(pause_s)
+        views = hosts.look(views)
 
 
 def _first_with_save(views: Mapping[str, View], path: str, private_note: str) -> str:

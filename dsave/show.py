@@ -6,6 +6,7 @@ Only metadata is read. JSON has every fact and whole device names; the text has 
 import enum
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 
 from dsave.errors import NotCommittedError
 from dsave.format import naming
@@ -16,7 +17,7 @@ from dsave.model.variable import Aggregation, Synchronization
 from dsave.runtime.absence import absence
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.paths import location
-from dsave.runtime.source import Source, open_source
+from dsave.runtime.source import Source, of_one_save, read_whole
 from dsave.runtime.terminal import count_text, plain_table, size_text, table_text
 from dsave.savedmodel.summary import (
     Shape,
@@ -88,12 +89,16 @@ def read_contents(directory: str) -> Contents:
     Raises:
         NotCommittedError: there is no SavedModel, and no checkpoint either.
         CorruptionError: its `saved_model.pb` or its index lies.
+        DirectoryError: it cannot be read.
     """
     path = location(directory)
-    source = open_source(path)
+    return of_one_save(path, partial(_contents, path))
+
+
+def _contents(path: str, source: Source) -> Contents:
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
     if source.exists(file):
-        summary = read_summary(bytes(source.read(file, 0, source.size(file))), file)
+        summary = read_summary(read_whole(source, file), file)
         # Without variables there may be no checkpoint: TensorFlow 1 writes none then.
         if not summary.variables and not source.exists(f"{path}/{naming.INDEX_FILE}"):
             return Contents(path, summary, {}, ())
@@ -108,7 +113,7 @@ def _bundle(
     path: str, source: Source, base: str, left_out: Collection[str]
 ) -> tuple[dict[str, Tensor], tuple[DataFile, ...]]:
     """The tensors of a checkpoint and its data files, which are named as below `base`."""
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(path, source) as checkpoint:
         prefix = naming.VARIABLES_PREFIX if base == path else path.rpartition("/")[2]
         files = [
             naming.data_file(shard, checkpoint.num_shards, prefix)

@@ -25,7 +25,7 @@ from dsave.proto.saved_model_pb2 import MetaGraphDef
 from dsave.runtime.checking import corrupt_entries
 from dsave.runtime.checkpoint import Checkpoint, open_checkpoint
 from dsave.runtime.paths import location
-from dsave.runtime.source import Source, open_source
+from dsave.runtime.source import Source, of_one_save, read_whole
 from dsave.runtime.terminal import count_text, size_text
 from dsave.savedmodel.assets import asset_files
 from dsave.savedmodel.components import is_container_name
@@ -57,21 +57,33 @@ def verify(path: str, progress: Callable[[int, int], object] = lambda _, __: Non
 
     Raises:
         NotCommittedError: there is neither.
+        DirectoryError: it cannot be read.
     """
-    started = time.perf_counter()
     path = location(path)
-    source = open_source(path, mapped=False)
+
+    def report(source: Source) -> Report:
+        try:
+            return _report(path, source, progress)
+        finally:
+            source.close()
+
+    return of_one_save(path, report, mapped=False)
+
+
+def _report(path: str, source: Source, progress: Callable[[int, int], object]) -> Report:
+    started = time.perf_counter()
     findings: list[CorruptionError] = []
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
-    saved_model, meta_graph = _read(source, file), None
+    saved_model, meta_graph = None, None
     checkpoint, object_graph = None, None
-    if saved_model is not None:
-        try:
-            meta_graph = parse_saved_model(saved_model, file)
-        except CorruptionError as error:
-            findings.append(error)
     try:
-        checkpoint = open_checkpoint(path, mapped=False)
+        saved_model = _read(source, file)
+        if saved_model is not None:
+            meta_graph = parse_saved_model(saved_model, file)
+    except CorruptionError as error:
+        findings.append(error)
+    try:
+        checkpoint = open_checkpoint(path, source)
         object_graph = checkpoint.object_graph
     except CorruptionError as error:
         if checkpoint is not None or meta_graph is None or _has_values(meta_graph):
@@ -83,7 +95,7 @@ def verify(path: str, progress: Callable[[int, int], object] = lambda _, __: Non
             entries = checkpoint.index.entries
             findings += tree_problems(meta_graph, object_graph, entries, file)
     if checkpoint is None:
-        return Report(path, tuple(findings), 0, 0, 0, 0, time.perf_counter() - started)
+        return Report(path, _unique(findings), 0, 0, 0, 0, time.perf_counter() - started)
     if object_graph is not None:
         findings += _value_problems(checkpoint, object_graph)
     pieces = [piece for pieces in checkpoint.index.entries.values() for piece in pieces]
@@ -99,10 +111,9 @@ def verify(path: str, progress: Callable[[int, int], object] = lambda _, __: Non
 
     findings += corrupt_entries(checkpoint, there, read)
     own = [key for key in checkpoint if not _is_component(key)]
-    unique = {finding.args: finding for finding in findings}  # the object graph is read twice
     return Report(
         path,
-        tuple(unique.values()),
+        _unique(findings),
         len(own),
         checkpoint.num_shards,
         sum(checkpoint[key].nbytes for key in own),
@@ -133,8 +144,20 @@ def as_text(report: Report) -> str:
 
 
 def _read(source: Source, file: str) -> bytes | None:
-    """A whole file, None if it is not there."""
-    return bytes(source.read(file, 0, source.size(file))) if source.exists(file) else None
+    """A whole file, None if it is not there.
+
+    Raises:
+        CorruptionError: it is no file, or cannot be read.
+    """
+    try:
+        return read_whole(source, file) if source.exists(file) else None
+    except OSError as error:
+        raise CorruptionError(file, "", f"it cannot be read: {error}") from None
+
+
+def _unique(findings: list[CorruptionError]) -> tuple[CorruptionError, ...]:
+    """Each once: some files are read twice."""
+    return tuple({finding.args: finding for finding in findings}.values())
 
 
 def _has_values(meta_graph: MetaGraphDef) -> bool:
@@ -152,6 +175,9 @@ def _place_problems(
                 checkpoint.check_place(first)
             except CorruptionError as error:
                 yield CorruptionError(error.file, "", error.problem)
+            except OSError as error:
+                file = checkpoint.data_file(shard)
+                yield CorruptionError(file, "", f"it cannot be read: {error}")
     for entry in entries:
         nbytes, end = sizes[entry.shard], entry.offset + entry.nbytes
         if nbytes is not None and end > nbytes:
@@ -207,8 +233,12 @@ def _fingerprint_problems(
     path: str, source: Source, saved_model: bytes
 ) -> Iterator[CorruptionError]:
     file = f"{path}/{naming.FINGERPRINT_FILE}"
-    fingerprint = _read(source, file)
-    index = _read(source, f"{path}/{naming.INDEX_FILE}")
+    try:
+        fingerprint = _read(source, file)
+        index = _read(source, f"{path}/{naming.INDEX_FILE}")
+    except CorruptionError as error:
+        yield error
+        return
     if fingerprint is not None and index is not None:
         for problem in fingerprint_problems(fingerprint, saved_model, index):
             yield CorruptionError(file, "", problem)

@@ -236,8 +236,8 @@ def _example():
     return model, places
 
 
-def _write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
-    """A SavedModel whose values are all 1; `extra` are keys of int32 scalars in shard 0."""
+def _write(directory, model, places, policy=VariablePolicy.NONE, extra=(), value=1):
+    """A SavedModel whose values are all the same; `extra` are keys of scalars in shard 0."""
     metadata = build_saved_model(trace(model), SaveOptions(experimental_variable_policy=policy))
     (directory / "variables").mkdir(parents=True)
     data = [bytearray() for _ in FILES]
@@ -245,9 +245,9 @@ def _write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
     for name, shard, box in places:
         variable = getattr(model, name)
         shape = variable.shape if box is None else box.lengths
-        ones = np.ones(shape, variable.dtype.numpy)
+        same = np.full(shape, value, variable.dtype.numpy)
         shards[shard].add(
-            name + SUFFIX, variable.dtype, variable.shape, [ones.tobytes()], box=box
+            name + SUFFIX, variable.dtype, variable.shape, [same.tobytes()], box=box
         )
     for key in extra:
         shards[0].add(key, dtype_of("int32"), (), [b"\1\0\0\0"])
@@ -264,7 +264,7 @@ def _write(directory, model, places, policy=VariablePolicy.NONE, extra=()):
         (directory / file).write_bytes(content)
     index = build_index(entries, len(FILES))
     (directory / naming.INDEX_FILE).write_bytes(index)
-    fingerprint = build_fingerprint(metadata.saved_model, index, 1)
+    fingerprint = build_fingerprint(metadata.saved_model, index, value)
     (directory / naming.FINGERPRINT_FILE).write_bytes(fingerprint)
     (directory / naming.SAVED_MODEL_FILE).write_bytes(metadata.saved_model)
     return directory

@@ -7,6 +7,7 @@ Masking: tensorflow/core/lib/hash/crc32c.h. A crc is stored masked, since it may
 that get a crc of their own.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import google_crc32c
@@ -14,6 +15,7 @@ import numpy as np
 
 from dsave.format.coding import Buffer
 
+CHUNK_NBYTES = 1 << 20
 _MASK_DELTA = 0xA282EAD8
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, the coefficient of 1 in the highest bit
 
@@ -23,6 +25,16 @@ def crc32c(buffer: Buffer, crc: int = 0) -> int:
     # google-crc32c takes bytes and arrays but no memoryview; this wraps one without a copy.
     extended: int = google_crc32c.extend(crc, np.frombuffer(buffer, np.uint8))
     return extended
+
+
+def crc32c_told(buffer: Buffer, told: Callable[[int], object]) -> int:
+    """The crc of the bytes; `told` hears how many are done, again and again."""
+    data, crc = np.frombuffer(buffer, np.uint8), 0
+    for start in range(0, len(data), CHUNK_NBYTES):
+        chunk = data[start : start + CHUNK_NBYTES]
+        crc = google_crc32c.extend(crc, chunk)
+        told(len(chunk))
+    return crc
 
 
 def mask(crc: int) -> int:

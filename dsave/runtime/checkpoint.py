@@ -6,8 +6,7 @@ checked when all of a piece is read, and not when some rows of it are.
 """
 
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import chain, islice
 from types import TracebackType
@@ -21,16 +20,20 @@ from dsave.format import naming
 from dsave.format.bundle import Entry
 from dsave.format.bundle_reader import Index, decode_elements, decode_tensor, read_index
 from dsave.format.coding import Buffer
+from dsave.format.crc32c import crc32c_told
 from dsave.model.slices import Box
 from dsave.model.trackable import VALUE_SUFFIX
 from dsave.runtime.absence import absence
-from dsave.runtime.paths import location
-from dsave.runtime.source import Source, open_source
+from dsave.runtime.source import Source
 
 Array = NDArray[Any]
 
 _COMPARED = 1000
 """Keys that one which is not there is compared with: each takes microseconds."""
+
+
+def _nobody(_: int) -> None:
+    pass
 
 
 class Checkpoint(Mapping[str, "StoredTensor"]):
@@ -114,35 +117,45 @@ class Checkpoint(Mapping[str, "StoredTensor"]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the files. Arrays stay valid; what is read later opens the files again."""
+        """Let go of the files. Arrays stay valid; what is read later opens the files again.
+
+        They are those of the same directory, though another save has taken its place.
+        """
         self._source.close()
         self._checked.clear()
 
     def sizes(self) -> dict[int, int | None]:
-        """Bytes of each data file that entries are in, by shard; None: it is not there."""
+        """Bytes of each data file that entries are in, by shard; None: it cannot be read."""
         sizes: dict[int, int | None] = {}
         for shard in sorted(self._last):
             try:
                 sizes[shard] = self._source.size(self.data_file(shard))
-            except FileNotFoundError:
+            except (OSError, CorruptionError):
                 sizes[shard] = None
         return sizes
 
-    def read_piece(self, entry: Entry) -> Array:
-        """All of one piece, its checksum checked."""
+    def read_piece(self, entry: Entry, told: Callable[[int], object] = _nobody) -> Array:
+        """All of one piece, its checksum checked; `told` hears of bytes as they are read."""
         payload = self._payload(entry, 0, entry.nbytes)
-        return decode_tensor(
-            entry, payload, self._index.big_endian, self.data_file(entry.shard)
-        )
+        crc = crc32c_told(payload, told)
+        file = self.data_file(entry.shard)
+        is_string = entry.dtype.is_string  # whose checksum is not that of the bytes
+        array = decode_tensor(entry, payload, self._index.big_endian, file, check=is_string)
+        if not is_string and crc != entry.crc32c:
+            raise CorruptionError(file, entry.key, "its checksum does not match")
+        return array
 
-    def read_rows(self, entry: Entry, start: int, stop: int) -> Array:
+    def read_rows(
+        self, entry: Entry, start: int, stop: int, told: Callable[[int], object] = _nobody
+    ) -> Array:
         """Some rows of one piece, counted from its own first row.
 
         Only their bytes are read, except of strings: where a row of those begins is not known.
+        Of all of a piece the checksum is checked, and `told` hears of bytes as they are read.
         """
         shape = entry.stored_shape
         if not shape or (start, stop) == (0, shape[0]):
-            return self.read_piece(entry)
+            return self.read_piece(entry, told)
         if entry.dtype.is_string:
             return self.read_piece(entry)[start:stop]
         row_nbytes = math.prod(shape[1:]) * entry.dtype.itemsize
@@ -284,15 +297,13 @@ class StoredTensor:
         return assembled
 
 
-def open_checkpoint(path: str | os.PathLike[str], *, mapped: bool = True) -> Checkpoint:
-    """Open a SavedModel directory, or the bundle with this prefix; `mapped` as `open_source`.
+def open_checkpoint(path: str, source: Source) -> Checkpoint:
+    """Open a SavedModel directory, or the bundle with this prefix, for which the source is.
 
     Raises:
         NotCommittedError: there is no SavedModel, and no bundle either.
         CorruptionError: its index lies.
     """
-    path = location(path)
-    source = open_source(path, mapped=mapped)
     if source.exists(f"{path}/{naming.SAVED_MODEL_FILE}"):
         return Checkpoint(path, source, f"{path}/{naming.VARIABLES_PREFIX}")
     if source.exists(naming.index_file(path)):

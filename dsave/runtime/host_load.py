@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from dsave.errors import CorruptionError, SaveError
+from dsave.errors import CorruptionError, DirectoryError, SaveError
 from dsave.format import naming
 from dsave.format.coding import Buffer
 from dsave.format.strings import encode_strings
@@ -22,7 +22,7 @@ from dsave.plan.load_plan import HostLoadPlan, Segment
 from dsave.runtime.absence import absence
 from dsave.runtime.arrays import Array, as_bytes
 from dsave.runtime.checkpoint import Checkpoint
-from dsave.runtime.source import Source, open_source, readable
+from dsave.runtime.source import Source, of_one_save, read_whole, readable
 from dsave.runtime.staging import Arrays, Reading
 from dsave.runtime.stream import Endpoint, Reader, Server
 
@@ -67,7 +67,7 @@ class HostLoad:
         self._called = ticket.directory
         self._address = address
         self._timeout_s = ticket.stall_timeout_s
-        self._source: Source = open_source(self._path)
+        self._source: Source | None = None
         self._checkpoint: Checkpoint | None = None
         self._server: Server | None = None
         self._cancelled = threading.Event()
@@ -80,31 +80,53 @@ class HostLoad:
         """What was adopted and what had been there, by component key."""
 
     def look(self) -> View:
-        """See what is there, as far as names and the index tell."""
-        with self._named():
-            if not self._source.exists(self._file(naming.SAVED_MODEL_FILE)):
-                return View(None, {}, absence(self._source, self._path, self._called))
-            checkpoint = self._open()
-            shards = {entry.shard for tensor in checkpoint.values() for entry in tensor.entries}
-            sizes = {}
-            for shard in shards:
-                file = self._file(naming.data_file(shard, checkpoint.num_shards))
-                with contextlib.suppress(FileNotFoundError):
-                    sizes[shard] = self._source.size(file)
-            save = hashlib.sha256(self._read_file(naming.INDEX_FILE))
-            if self._source.exists(self._file(naming.FINGERPRINT_FILE)):
-                # Saves of equal values differ in their fingerprints alone.
-                save.update(self._read_file(naming.FINGERPRINT_FILE))
-            return View(save.hexdigest(), sizes)
+        """See what is there, as far as names and the index tell; all later reads are of it."""
+        self._close()
+        self._source, view = of_one_save(self._path, self._looked, host=self._host)
+        return view
+
+    def _looked(self, source: Source) -> tuple[Source, View]:
+        saved_model = self._file(naming.SAVED_MODEL_FILE)
+        if not source.exists(saved_model):
+            return source, View(None, {}, absence(source, self._path, self._called))
+        source.hold(saved_model)
+        checkpoint = Checkpoint(self._path, source, self._file(naming.VARIABLES_PREFIX))
+        sizes = {}
+        for shard in {
+            e.shard for entries in checkpoint.index.entries.values() for e in entries
+        }:
+            with contextlib.suppress(FileNotFoundError):
+                sizes[shard] = source.size(checkpoint.data_file(shard))
+        save = hashlib.sha256(read_whole(source, checkpoint.index_file))
+        fingerprint = self._file(naming.FINGERPRINT_FILE)
+        if source.exists(fingerprint):
+            # Saves of equal values differ in their fingerprints alone.
+            save.update(read_whole(source, fingerprint))
+        self._checkpoint = checkpoint
+        return source, View(save.hexdigest(), sizes)
 
     def metadata(self) -> StoredMetadata:
-        """The metadata that is there."""
+        """The metadata of the save that was there when this host looked.
+
+        Raises:
+            DirectoryError: another save has taken its place, where that one cannot be held.
+        """
         with self._named():
-            return StoredMetadata(
-                self._read_file(naming.SAVED_MODEL_FILE),
-                self._read_file(naming.INDEX_FILE),
-                self._open().object_graph,
-            )
+            source, checkpoint = self._source, self._open()
+            assert source is not None
+            try:
+                metadata = StoredMetadata(
+                    read_whole(source, self._file(naming.SAVED_MODEL_FILE)),
+                    read_whole(source, checkpoint.index_file),
+                    checkpoint.object_graph,
+                )
+            except (CorruptionError, FileNotFoundError):
+                if not source.torn():
+                    raise
+            else:
+                if not source.torn():
+                    return metadata
+            raise DirectoryError(self._path, self._host, "another save has taken its place")
 
     def prepare(self, plan: HostLoadPlan) -> Endpoint | None:
         """Take the plan; if others get bytes from here, say where."""
@@ -152,7 +174,7 @@ class HostLoad:
         return self._staged
 
     def progress(self) -> int:
-        """Bytes read and received so far."""
+        """Bytes read, received and copied so far: it rises as long as anything moves."""
         return self._nbytes
 
     def failure(self) -> BaseException | None:
@@ -167,12 +189,11 @@ class HostLoad:
         self._staged = None
         self.replaced = {}
         self._reading = None
-        self._source.close()
+        self._close()
 
     def _copy(self, segments: Sequence[Segment], arrays: Arrays) -> None:
         for segment in segments:
-            arrays.put(segment, self._rows(segment))
-            self._nbytes += segment.nbytes
+            arrays.put(segment, self._rows(segment), self._moved)
 
     def _receive(
         self,
@@ -187,8 +208,7 @@ class HostLoad:
             for segment in segments:
                 if self._cancelled.is_set():
                     return
-                arrays.receive(segment, reader)
-                self._nbytes += segment.nbytes
+                arrays.receive(segment, reader, self._moved)
         finally:
             reader.close()
 
@@ -206,7 +226,6 @@ class HostLoad:
             # Who asks only sees the connection break; the caller asks for the reason.
             self._failure = self._failure or error
             raise ConnectionAbortedError from error
-        self._nbytes += segment.nbytes
 
     def _encoded(self, segment: Segment, array: Array) -> Buffer:
         if not segment.entry.dtype.is_string:
@@ -222,20 +241,22 @@ class HostLoad:
         if self._cancelled.is_set():
             raise SaveError(self._host, "loading", "the load was given up")
         assert self._reading is not None
-        return self._reading.rows(segment)
+        return self._reading.rows(segment, self._moved)
+
+    def _moved(self, nbytes: int) -> None:
+        self._nbytes += nbytes
 
     def _open(self) -> Checkpoint:
-        if self._checkpoint is None:
-            prefix = self._file(naming.VARIABLES_PREFIX)
-            self._checkpoint = Checkpoint(self._path, self._source, prefix)
+        assert self._checkpoint is not None  # nobody reads who sees no save
         return self._checkpoint
+
+    def _close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+        self._source = self._checkpoint = None
 
     def _file(self, name: str) -> str:
         return f"{self._path}/{name}"
-
-    def _read_file(self, name: str) -> bytes:
-        file = self._file(name)
-        return bytes(self._source.read(file, 0, self._source.size(file)))
 
     def _named(self) -> AbstractContextManager[None]:
         return readable(self._path, self._host)

@@ -1,6 +1,6 @@
 """Who takes part in one load: hosts of the cluster, and the calling process if it reads.
 
-look         what each sees of the directory
+look         what each sees of the directory, which all it reads is of
 metadata     of one that sees it
 stage        all read and receive; nobody's values change
 adopt        all take over what they have staged; before it, all say that they can, and if one
@@ -26,8 +26,12 @@ from dsave.runtime.object_storage import check_hosts_share
 from dsave.runtime.stream import Endpoint
 
 _GROUPS = {"progress": "control", "failure": "control", "end": "control"}
+_LOOKING = "looking at the directory"
 _LOCAL_THREADS = 4
 _POLL_S = 1.0
+_LOOKS = 10
+"""How often hosts are asked before their deadline, at least."""
+
 _FAREWELL_S = 10.0
 
 
@@ -54,7 +58,7 @@ class LoadHosts:
         """
         if set(readers) != {LOCALHOST}:
             check_hosts_share(self._ticket.directory)
-        phase = "looking at the directory"
+        phase = _LOOKING
         calls: dict[str, Future[Any]] = {}
         for host in dict.fromkeys([*hosts, *readers]):
             self._begun.append(host)
@@ -74,6 +78,10 @@ class LoadHosts:
                 )
         found = self._results(phase, calls)
         return {host: found[host] for host in readers}
+
+    def look(self, readers: Iterable[str]) -> dict[str, View]:
+        """Look again: what each reader sees of the directory now."""
+        return self._ask(_LOOKING, "look", readers)
 
     def metadata(self, host: str) -> StoredMetadata:
         """The metadata that a host sees."""
@@ -143,8 +151,9 @@ class LoadHosts:
         calls = {h: self._submit(h, "reading", "stage", endpoints) for h in hosts}
         moved = dict.fromkeys(hosts, (0, time.monotonic()))
         asked: dict[str, Future[Any]] = {}
+        poll_s = min(_POLL_S, self._ticket.stall_timeout_s / _LOOKS)
         while True:
-            done, waiting = wait(calls.values(), _POLL_S, return_when=FIRST_EXCEPTION)
+            done, waiting = wait(calls.values(), poll_s, return_when=FIRST_EXCEPTION)
             if any(call.exception() for call in done):
                 raise self._reason([e for call in done if (e := call.exception())])
             if not waiting:
@@ -171,7 +180,7 @@ class LoadHosts:
                 raise StalledError(
                     host,
                     "reading",
-                    f"no byte in {self._ticket.stall_timeout_s:.0f} s; "
+                    f"no byte in {self._ticket.stall_timeout_s:g} s; "
                     "stall_timeout_s sets the deadline",
                 )
 

@@ -161,10 +161,12 @@ class Reader:
                 self._socket.close()
                 raise
 
-    def receive_into(self, buffer: memoryview) -> None:
-        """Fill the buffer with the next bytes."""
+    def receive_into(
+        self, buffer: memoryview, told: Callable[[int], object] = lambda _: None
+    ) -> None:
+        """Fill the buffer with the next bytes; `told` hears of them as they come."""
         with self._named("sending its variables"):
-            _receive_into(self._socket, buffer, self._timeout_s)
+            _receive_into(self._socket, buffer, self._timeout_s, told)
 
     def close(self) -> None:
         """Hang up; the source stops sending."""
@@ -227,7 +229,12 @@ def _receive(connection: socket.socket, nbytes: int, timeout_s: float) -> bytes:
     return bytes(buffer)
 
 
-def _receive_into(connection: socket.socket, buffer: memoryview, timeout_s: float) -> None:
+def _receive_into(
+    connection: socket.socket,
+    buffer: memoryview,
+    timeout_s: float,
+    told: Callable[[int], object] = lambda _: None,
+) -> None:
     """Fill the buffer; silence is what has a deadline, however slowly bytes come.
 
     The kernel's own deadline is for the whole of a call, so it is a part of this one.
@@ -243,4 +250,5 @@ def _receive_into(connection: socket.socket, buffer: memoryview, timeout_s: floa
         if received == 0:
             raise ConnectionResetError("closed by the other side")
         buffer = buffer[received:]
+        told(received)
         moved_at = time.monotonic()

@@ -3,8 +3,9 @@
 - a device that does not exist is replaced by the nearest, with a warning and a note; or it is
   an error that names variable and device
 - an io device reads for all, and reads what only it sees
-- hosts that see different saves, or none, or lack a data file, are errors that name it; if
-  none, what they see instead, and whether each has a path of its own
+- hosts that see different saves, or none, or lack a data file, are errors that name it, once
+  they have looked again; if none, what they see instead, and whether each has a path of its own
+- what hosts have seen is what they read, though it is replaced
 - bytes that are not what was written are found, in parts of a table too; nothing changes then
 - a host that dies or falls silent is named; the others keep their old values
 - values go into a given model by names: shapes, dtypes and both sets of variables must agree
@@ -142,6 +143,82 @@ def test_hosts_that_see_different_saves_are_told_apart(pair, private):
     assert values(pair, dsave.load(private, pair, only)) == values(pair, small(pair))
 
 
+def test_hosts_look_again_while_a_save_comes_to_their_disks(pair, private, monkeypatch):
+    dsave.save(small(pair), private, cluster=pair)
+    options = dsave.SaveOptions(experimental_io_device=f"{FIRST}/device:CPU:0")
+    dsave.save(small(pair), private, options=options, cluster=pair)
+    look = LoadHosts.look
+
+    def moved(self, readers):
+        monkeypatch.undo()
+        dsave.save(small(pair, scale=3.0), private, cluster=pair)
+        return look(self, readers)
+
+    monkeypatch.setattr(LoadHosts, "look", moved)
+    assert values(pair, dsave.load(private, pair)) == values(pair, small(pair, scale=3.0))
+
+
+def test_hosts_look_again_while_a_first_save_comes_to_their_disks(pair, private, monkeypatch):
+    dsave.save(small(pair), private, cluster=pair)
+    second = Path(pair.real_path(private, host=SECOND))
+    second.rename(second.with_name("aside"))
+    look = LoadHosts.look
+
+    def moved(self, readers):
+        monkeypatch.undo()
+        second.with_name("aside").rename(second)
+        return look(self, readers)
+
+    monkeypatch.setattr(LoadHosts, "look", moved)
+    assert values(pair, dsave.load(private, pair)) == values(pair, small(pair))
+
+
+@pytest.mark.parametrize("verb", ["metadata", "stage", "adopt"])
+def test_a_save_that_takes_the_directory_meanwhile_changes_nothing(
+    pair, private, monkeypatch, verb
+):
+    """An old bug: variables of one save came with functions of another."""
+    dsave.save(small(pair), private, cluster=pair)
+    original = getattr(LoadHosts, verb)
+
+    def replaced(*args, **kwargs):
+        monkeypatch.undo()
+        dsave.save(small(pair, scale=3.0), private, cluster=pair)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(LoadHosts, verb, replaced)
+    assert values(pair, dsave.load(private, pair)) == values(pair, small(pair))
+
+
+def test_in_an_object_store_hosts_look_again(pair, monkeypatch):
+    url, options = (
+        "memory://looks/export",
+        dsave.SaveOptions(experimental_io_device="/job:localhost"),
+    )
+    dsave.save(small(pair), url, options=options, cluster=pair)
+    metadata = LoadHosts.metadata
+
+    def replaced(self, host):
+        monkeypatch.undo()
+        dsave.save(small(pair, scale=3.0), url, options=options, cluster=pair)
+        return metadata(self, host)
+
+    monkeypatch.setattr(LoadHosts, "metadata", replaced)
+    loaded = dsave.load(url, pair, dsave.LoadOptions(experimental_io_device="/job:localhost"))
+    assert values(pair, loaded) == values(pair, small(pair, scale=3.0))
+
+
+def test_what_is_no_file_does_not_keep_hosts_waiting(pair, tmp_path):
+    """An old bug: a pipe in a directory kept a thread of each host for ever."""
+    dsave.save(small(pair), tmp_path / "export", cluster=pair)
+    index = tmp_path / "export" / "variables" / "variables.index"
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(dsave.CorruptionError, match="it is no regular file") as raised:
+        dsave.load(tmp_path / "export", pair, stall_timeout_s=20.0)
+    assert raised.value.file == str(index)
+
+
 def test_a_directory_without_a_save_is_refused(pair, tmp_path, private):
     for directory in (str(tmp_path / "none"), private, str(tmp_path)):
         with pytest.raises(dsave.NotCommittedError) as raised:
@@ -276,12 +353,39 @@ def test_a_host_that_falls_silent_is_named(doomed, tmp_path, monkeypatch):
     monkeypatch.setattr(LoadHosts, "_stage", stopping)
     monkeypatch.setattr("dsave.runtime.load_hosts._FAREWELL_S", 0.2)
     try:
-        with pytest.raises(dsave.StalledError, match="stall_timeout_s") as raised:
-            dsave.load(tmp_path / "export", cluster, into=into, stall_timeout_s=1.0)
+        with pytest.raises(dsave.StalledError) as raised:
+            dsave.load(tmp_path / "export", cluster, into=into, stall_timeout_s=1.2)
     finally:
         os.kill(doomed.pids[SECOND], signal.SIGCONT)
     assert raised.value.host == SECOND
+    assert raised.value.problem == "no byte in 1.2 s; stall_timeout_s sets the deadline"
     assert values(cluster, into) == before
+
+
+def test_a_host_is_asked_often_before_a_short_deadline(doomed, tmp_path, monkeypatch):
+    """An old bug: a deadline of less than a second was over before anybody was asked."""
+    cluster, watched = doomed.cluster, []
+    into = small(cluster, scale=-1.0)
+    dsave.save(into, tmp_path / "export", cluster=cluster)
+    stage, watch = LoadHosts._stage, LoadHosts._watch
+
+    def stopping(self, *args):
+        os.kill(doomed.pids[SECOND], signal.SIGSTOP)
+        stage(self, *args)
+
+    def watching(self, *args):
+        watched.append(args)
+        watch(self, *args)
+
+    monkeypatch.setattr(LoadHosts, "_stage", stopping)
+    monkeypatch.setattr(LoadHosts, "_watch", watching)
+    monkeypatch.setattr("dsave.runtime.load_hosts._FAREWELL_S", 0.2)
+    try:
+        with pytest.raises(dsave.StalledError):
+            dsave.load(tmp_path / "export", cluster, into=into, stall_timeout_s=0.8)
+    finally:
+        os.kill(doomed.pids[SECOND], signal.SIGCONT)
+    assert len(watched) >= 5
 
 
 def test_values_go_into_a_model_by_names(pair, gpus, tmp_path):
