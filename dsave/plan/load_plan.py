@@ -15,6 +15,7 @@ from dsave.errors import CorruptionError
 from dsave.format.bundle import Entry
 from dsave.model.dtype import DType
 from dsave.model.slices import Box
+from dsave.model.variable import Aggregation
 from dsave.plan.routing import Load, balance_bytes
 
 SEGMENT_NBYTES = 64 << 20
@@ -26,7 +27,7 @@ class Want:
     """An array that a host needs: a box of the tensor `key`.
 
     It is given to `slots`, (component key, number of the replica). With `shared_by` more than
-    1 each slot gets its share of it: the components of a sum on read, by that many replicas.
+    1 each slot gets its share of it: it is what so many replicas are worth by `aggregation`.
     """
 
     host: str
@@ -35,6 +36,7 @@ class Want:
     box: Box
     slots: tuple[tuple[str, int], ...]
     shared_by: int = 1
+    aggregation: Aggregation = Aggregation.NONE
 
 
 @dataclass(frozen=True, slots=True)

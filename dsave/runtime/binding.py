@@ -127,7 +127,7 @@ def wants(tree: Tree, bound: Mapping[int, Variable]) -> list[Want]:
     """What hosts need for the variables that stored ones, by node id, have become.
 
     Replicas that were saved with a value of their own get it back, if there are as many now. If
-    not, each gets what they were worth together, or of a sum its share.
+    not, each gets its share of what they were worth together.
     """
     stored, own = tree.variables(), _components(tree)
     found: list[Want] = []
@@ -150,12 +150,10 @@ def wants(tree: Tree, bound: Mapping[int, Variable]) -> list[Want]:
         for replica, component in enumerate(variable.components):
             place = (component.host, component.box)
             slots.setdefault(place, []).append((component.key, replica))
-        summed = (
-            isinstance(variable, SyncOnReadVariable) and variable.aggregation is Aggregation.SUM
-        )
-        shared_by = len(variable.components) if summed else 1
+        differ = isinstance(variable, SyncOnReadVariable)
+        shared_by = len(variable.components) if differ else 1
         found += [
-            Want(host, key, variable.dtype, box, tuple(held), shared_by)
+            Want(host, key, variable.dtype, box, tuple(held), shared_by, variable.aggregation)
             for (host, box), held in slots.items()
         ]
     return found

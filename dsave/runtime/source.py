@@ -24,9 +24,12 @@ from dsave.format import naming
 from dsave.format.coding import Buffer
 from dsave.model.device import LOCALHOST
 
-_LOOKS = 10
-_HELD = 256
+_LOOKS = 20
+_HELD = 64
 """How many files are held by a descriptor each, of which a process has few."""
+
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+"""The last is what network filesystems say of what was removed elsewhere."""
 
 _T = TypeVar("_T")
 
@@ -137,7 +140,7 @@ class _LocalFiles:
             self._descriptor = _open_directory(self._base)
         self._torn = False
         if self._descriptor is not None:
-            # Until then no other directory is taken for this one, though it is removed.
+            # As long as it is open no other directory is taken for it, though it is removed.
             weakref.finalize(self, os.close, self._descriptor).atexit = False
 
     def exists(self, file: str) -> bool:
@@ -178,20 +181,21 @@ class _LocalFiles:
     def _missing_noted(self, file: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, NotADirectoryError):
-            # Files are removed once another save is in the place of theirs, and not before.
-            self._torn = self._torn or not self._is_in_place()
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file) from None
         except OSError as error:
+            if error.errno in _MISSING:
+                # Files are removed once another save is in the place of theirs, not before.
+                self._torn = self._torn or not self._is_in_place()
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file) from None
             if error.errno in {errno.ELOOP, errno.ENXIO}:  # links in a circle, a socket
                 raise CorruptionError(file, "", "it is no regular file") from None
             raise
 
     def _is_in_place(self) -> bool:
         there = _stat(self._base)
-        if self._descriptor is None or there is None:
-            return self._descriptor is None and there is None
-        return os.path.samestat(there, os.fstat(self._descriptor))
+        if self._descriptor is None:
+            return there is None
+        own = _stat(self._descriptor)
+        return own is not None and there is not None and os.path.samestat(own, there)
 
     def _is_directory_now(self) -> bool:
         there = _stat(self._path)
@@ -363,9 +367,9 @@ def _open_directory(path: str) -> int | None:
         return None
 
 
-def _stat(path: str) -> os.stat_result | None:
+def _stat(path: str | int) -> os.stat_result | None:
     try:
-        return os.stat(path)  # noqa: PTH116
+        return os.stat(path)  # noqa: PTH116 - of a descriptor too
     except OSError:
         return None
 

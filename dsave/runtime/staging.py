@@ -96,7 +96,8 @@ class Arrays:
             array.flags.writeable = False
             parts = [array] * want.shared_by
             if want.shared_by > 1:
-                parts = [frozen(part) for part in shares(array, want.shared_by)]
+                given = shares(want.aggregation, array, want.shared_by)
+                parts = [frozen(part) for part in given]
             for key, replica in want.slots:
                 made[key] = parts[replica if want.shared_by > 1 else 0]
         return made

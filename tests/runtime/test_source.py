@@ -7,6 +7,7 @@
 - URLs of filesystems on top of others
 """
 
+import errno
 import gc
 import os
 import resource
@@ -165,6 +166,22 @@ def test_what_was_saved_through_a_cache_is_loaded_through_it(url):
     assert dsave.open(f"simplecache::{url}", verify=True)[KEY][...] == 1
     with pytest.raises(dsave.OptionError, match="nosuch"):
         dsave.load("simplecache::nosuch://x")
+
+
+def test_what_a_network_filesystem_calls_stale_is_missing(saved, monkeypatch):
+    opened, stale = os.open, []
+
+    def removed(name, flags, **kwargs):
+        if name == naming.data_file(1, 3) and not stale:
+            stale.append(name)
+            saved.rename(saved.with_name("replaced"))
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return opened(name, flags, **kwargs)
+
+    monkeypatch.setattr(source.os, "open", removed)
+    with pytest.raises(dsave.NotCommittedError):
+        dsave.load(saved)
+    assert stale
 
 
 def test_a_file_that_cannot_be_opened_names_its_directory(saved, monkeypatch):
