@@ -18,7 +18,7 @@ from dsave.format import naming
 from dsave.model import new_variable
 from dsave.model.dtype import dtype_of
 from dsave.model.trackable import Module
-from dsave.runtime import source
+from dsave.runtime import local_files
 from dsave.runtime.directories import put_in_place
 from dsave.show import read_contents
 from dsave.verify import verify
@@ -90,7 +90,10 @@ class Moments:
     def __init__(self, monkeypatch):
         self.acts = {}
         self.passed = 0
-        for owner, name in ((source._LocalFiles, "_name"), (source, "_open_directory")):
+        for owner, name in (
+            (local_files.LocalFiles, "_name"),
+            (local_files, "_open_directory"),
+        ):
             monkeypatch.setattr(owner, name, self._passing(getattr(owner, name)))
 
     def start(self, acts):
@@ -167,7 +170,7 @@ def test_a_directory_that_is_replaced_whenever_it_is_read_is_named(
     models, tmp_path, monkeypatch
 ):
     directory = save(models, tmp_path / "export", 1)
-    monkeypatch.setattr(source._LocalFiles, "torn", lambda _: True)
+    monkeypatch.setattr(local_files.LocalFiles, "torn", lambda _: True)
     with pytest.raises(dsave.DirectoryError, match="whenever it is read") as raised:
         dsave.load(directory)
     assert raised.value.directory == str(directory)

@@ -30,7 +30,7 @@ from dsave.format.bundle_reader import read_index
 from dsave.model.dtype import dtype_of
 from dsave.options import VariablePolicy
 from dsave.proto.saved_model_pb2 import FingerprintDef, SavedModel
-from dsave.runtime import source
+from dsave.runtime import local_files
 from dsave.savedmodel.fingerprint import build_fingerprint
 from dsave.verify import verify
 
@@ -337,14 +337,14 @@ def test_bytes_of_no_tensor_are_counted_and_no_finding(saved):
 
 
 def test_a_disk_that_fails_is_a_finding(saved, monkeypatch):
-    read = source._ReadFiles.read
+    read = local_files.ReadFiles.read
 
     def failing(self, file, offset, nbytes):
         if file.endswith(FILES[1]):
             raise OSError(5, "Input/output error")
         return read(self, file, offset, nbytes)
 
-    monkeypatch.setattr(source._ReadFiles, "read", failing)
+    monkeypatch.setattr(local_files.ReadFiles, "read", failing)
     assert findings(saved) == [
         (FILES[1], f"{key}{SUFFIX}", UNREADABLE)
         for key in ("_components/table.Spart_1", "_components/w.Sreplica_1", "table", "w")
@@ -367,13 +367,13 @@ def bundle(directory, values):
 def test_each_byte_is_read_once_and_progress_says_so(saved, monkeypatch):
     rng, told, read = np.random.default_rng(0), [], []
     prefix = bundle(saved, [rng.integers(0, 9, (9 << 20) + 7), rng.random(5)])
-    original = source._ReadFiles.read
+    original = local_files.ReadFiles.read
 
     def noting(self, file, offset, nbytes):
         read.append((file, offset, nbytes))
         return original(self, file, offset, nbytes)
 
-    monkeypatch.setattr(source._ReadFiles, "read", noting)
+    monkeypatch.setattr(local_files.ReadFiles, "read", noting)
     report = verify(prefix, lambda *both: told.append(both))
     assert report.findings == ()
     assert told[-1] == (report.nbytes, report.nbytes)
@@ -404,12 +404,12 @@ def test_a_change_in_any_chunk_is_found(saved):
 def test_files_are_read_in_parallel(saved, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     prefix = bundle(saved, [np.ones(10), np.zeros(10)])
-    both, read = threading.Barrier(2, timeout=10), source._ReadFiles.read
+    both, read = threading.Barrier(2, timeout=10), local_files.ReadFiles.read
 
     def met(self, file, offset, nbytes):
         if ".data-" in file:
             both.wait()  # or it breaks, if only one thread comes
         return read(self, file, offset, nbytes)
 
-    monkeypatch.setattr(source._ReadFiles, "read", met)
+    monkeypatch.setattr(local_files.ReadFiles, "read", met)
     assert verify(prefix).findings == ()
