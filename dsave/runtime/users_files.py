@@ -61,20 +61,21 @@ class UsersFiles:
             self._linked[name] = look, frozenset({look(before), look(new.lstat())})
 
     def _bring(self, old: Path, new: Path, name: Path) -> None:
-        there = new.lstat() if os.path.lexists(new) else None
-        if _is_directory(old):
-            if there is None and name not in self._linked:
-                self._move(old, new)
-            else:
+        with contextlib.suppress(FileNotFoundError):  # as above
+            there = new.lstat() if os.path.lexists(new) else None
+            if _is_directory(old):
+                if there is None and name not in self._linked:
+                    self._move(old, new)
+                    return
                 for entry in old.iterdir():
                     self._bring(entry, new / entry.name, name / entry.name)
-            return
-        here = old.lstat()
-        look, known = self._linked.get(name, (_identity, frozenset()))
-        if look(here) in known:
-            return  # where it is not there, the user has removed it since
-        if there is None or look(there) in known:
-            self._move(old, new)
+                return
+            here = old.lstat()
+            look, known = self._linked.get(name, (_identity, frozenset()))
+            if look(here) in known:
+                return  # where it is not there, the user has removed it since
+            if there is None or look(there) in known:
+                self._move(old, new)
 
     def _move(self, old: Path, new: Path) -> None:
         new.parent.mkdir(parents=True, exist_ok=True)

@@ -188,6 +188,23 @@ def test_a_file_that_goes_while_it_is_linked_fails_nothing(disk, kind, monkeypat
     assert disk.files() == disk.NEW
 
 
+def test_a_file_that_goes_while_it_is_moved_over_keeps_no_other_back(disk, moved, monkeypatch):
+    for name in "12":
+        (disk.place / STAGING / name).write_bytes(b"late")
+    replace = Path.replace
+
+    def vanish(self, target):
+        if not gone:
+            gone.append(self.name)
+            self.unlink()
+        return replace(self, target)
+
+    gone = []
+    monkeypatch.setattr(Path, "replace", vanish)
+    moved.clean(list(disk.NEW))
+    assert {"1", "2"} - set(gone) == {"1", "2"} & set(disk.names(disk.export))
+
+
 def test_what_was_copied_and_the_directories_made_for_it_are_synced_before_the_move(
     disk, kind, monkeypatch
 ):
