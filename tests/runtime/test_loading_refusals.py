@@ -22,6 +22,7 @@ import pytest
 
 import dsave
 from dsave.runtime.load_hosts import LoadHosts
+from dsave.runtime.source import read_whole
 
 pytestmark = pytest.mark.ray
 
@@ -190,22 +191,25 @@ def test_a_save_that_takes_the_directory_meanwhile_changes_nothing(
     assert values(pair, dsave.load(private, pair)) == values(pair, small(pair))
 
 
-def test_in_an_object_store_hosts_look_again(pair, monkeypatch):
-    url, options = (
-        "memory://looks/export",
-        dsave.SaveOptions(experimental_io_device="/job:localhost"),
-    )
-    dsave.save(small(pair), url, options=options, cluster=pair)
-    metadata = LoadHosts.metadata
+def test_in_an_object_store_functions_and_values_are_of_one_save(pair, monkeypatch):
+    url = "memory://looks/export"
+    options = dsave.SaveOptions(experimental_io_device="/job:localhost")
+    model, other = small(pair), small(pair, scale=3.0)
+    model.f = dsave.function(lambda: np.float32(1.0), input_signature=[])
+    other.f = dsave.function(lambda: np.float32(3.0), input_signature=[])
+    dsave.save(model, url, options=options, cluster=pair)
 
-    def replaced(self, host):
-        monkeypatch.undo()
-        dsave.save(small(pair, scale=3.0), url, options=options, cluster=pair)
-        return metadata(self, host)
+    def replaced(source, file):
+        data = read_whole(source, file)
+        if file.endswith("/saved_model.pb"):
+            monkeypatch.undo()
+            dsave.save(other, url, options=options, cluster=pair)
+        return data
 
-    monkeypatch.setattr(LoadHosts, "metadata", replaced)
+    monkeypatch.setattr("dsave.runtime.host_load.read_whole", replaced)
     loaded = dsave.load(url, pair, dsave.LoadOptions(experimental_io_device="/job:localhost"))
-    assert values(pair, loaded) == values(pair, small(pair, scale=3.0))
+    assert values(pair, loaded) == values(pair, other)
+    assert loaded.f() == 3.0
 
 
 def test_what_is_no_file_does_not_keep_hosts_waiting(pair, tmp_path):
