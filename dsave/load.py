@@ -103,7 +103,7 @@ def load(
     path, deadline_s = location(directory), checked_deadline("stall_timeout_s", stall_timeout_s)
     if cluster is None and into is not None:
         cluster = active_cluster()
-    if cluster is not None and not hasattr(cluster, "submit"):
+    if cluster is not None and not hasattr(cluster, "inner"):
         raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     if cluster is None:
         return _load_here(path, options, placement)
@@ -181,10 +181,10 @@ def _load_on(
     readers = cluster.hosts if io_host is None else (io_host,)
     file = f"{path}/{naming.SAVED_MODEL_FILE}"
     index_file = f"{path}/{naming.INDEX_FILE}"
-    hosts = LoadHosts(cluster, path, stall_timeout_s)
+    hosts = LoadHosts(cluster.inner, path, stall_timeout_s)
     try:
         views = hosts.begin(cluster.hosts, readers)
-        private_note = "" if io_host == LOCALHOST else cluster.private_note(path)
+        private_note = "" if io_host == LOCALHOST else cluster.inner.private_note(path)
         metadata, index, files = _seen(hosts, views, path, index_file, private_note)
         meta_graph = parse_saved_model(metadata.saved_model, file)
         tree = read_tree(meta_graph, metadata.object_graph, index.entries, file)

@@ -108,7 +108,7 @@ def save(
         raise OptionTypeError("durable", f"True or False is wanted, got {durable!r}")
     path, deadline_s = location(directory), checked_deadline("stall_timeout_s", stall_timeout_s)
     cluster = active_cluster() if cluster is None else cluster
-    if not hasattr(cluster, "submit"):
+    if not hasattr(cluster, "inner"):
         raise OptionTypeError("cluster", f"a Cluster is wanted, got {cluster!r}")
     device = options.experimental_io_device
     io_host = None if device is None else resolve_io_host(device, cluster.devices)
@@ -118,8 +118,8 @@ def save(
     object_graph = encode_strings(np.array(metadata.object_graph, dtype=np.object_))
 
     ticket = Ticket(_new_epoch(), path, durable, deadline_s)
-    participants = Participants(cluster, ticket)
-    served = ServedAssets(assets, cluster.own_address, deadline_s)
+    participants = Participants(cluster.inner, ticket)
+    served = ServedAssets(assets, cluster.inner.own_address, deadline_s)
     try:
         sharding = options.experimental_sharding_callback
         plan = _plan(
@@ -168,7 +168,7 @@ def save(
     if wait:
         return finish()
     try:
-        return SaveHandle(finish, cluster)
+        return SaveHandle(finish, cluster.inner)
     except BaseException:
         if not coordinator.begun:  # no thread could be started
             _abandon(participants, served)

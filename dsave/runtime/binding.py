@@ -58,7 +58,7 @@ def bind_new(
     for number, variable in stored.items():
         asked = placement.get(variable.path, placement.get(variable.name))
         if asked is not None:
-            devices: Sequence[str] = cluster.resolved(
+            devices: Sequence[str] = cluster.inner.resolved(
                 [asked] if isinstance(asked, str) else asked
             )
         elif variable.device:
@@ -72,7 +72,7 @@ def bind_new(
             variables[number] = _variable(variable, devices, cluster)
         except OptionError as error:
             raise CorruptionError(file, variable.path, error.problem) from None
-        cluster.keep(variables[number])
+        cluster.inner.values.keep(variables[number])
     return variables, moved
 
 
@@ -217,7 +217,7 @@ def _distributed(variable: StoredVariable) -> bool:
 
 def _variable(stored: StoredVariable, devices: Sequence[str], cluster: Cluster) -> Variable:
     """A variable of the kind that was saved; a plain one on several devices is mirrored."""
-    name, dtype, shape, new_key = stored.name, stored.dtype, stored.shape, cluster.new_key
+    name, dtype, shape, new_key = stored.name, stored.dtype, stored.shape, cluster.inner.new_key
     trainable, aggregation = stored.trainable, stored.aggregation
     variable: Variable
     if stored.synchronization is Synchronization.NONE and shape:
@@ -246,7 +246,7 @@ def _check_fits(variable: Variable, stored: StoredVariable, cluster: Cluster) ->
             f"it is {variable.dtype} {variable.shape}, "
             f"saved as {stored.path!r} is {stored.dtype} {stored.shape}",
         )
-    cluster.check_own(variable)
+    cluster.inner.check_own(variable)
 
 
 def _some(names: Iterable[str]) -> str:

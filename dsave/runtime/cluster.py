@@ -1,16 +1,12 @@
 """A cluster of hosts: where variables are made, read, assigned and saved from.
 
-One class, and so longer than a file should be: half of it says what the verbs take and raise.
+One class, and so longer than a file should be: most of it says what the verbs take and raise.
 """
 
 import contextlib
 import inspect
-import itertools
 import os
-import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -35,8 +31,8 @@ from dsave.model.variable import (
 from dsave.runtime.answers import answers
 from dsave.runtime.arrays import Array, as_variable_array
 from dsave.runtime.config import load_spec
-from dsave.runtime.mounts import behind, private_note
-from dsave.runtime.values import Values, described
+from dsave.runtime.hosts import Hosts, token_of
+from dsave.runtime.values import described
 
 _ANYWHERE = DeviceSpec()
 _scope: ContextVar[DeviceSpec] = ContextVar("dsave_device", default=_ANYWHERE)
@@ -60,21 +56,10 @@ class Cluster:
     """Hosts, their devices, and the variables that live there. Made by `start`."""
 
     def __init__(self, spec: ClusterSpec) -> None:
-        # Here, so that whoever only reads a checkpoint or a config need not wait for Ray.
-        from dsave.runtime.ray_hosts import RayHosts  # noqa: PLC0415
-
-        self._hosts = spec.host_names
-        self._devices = spec.devices
-        self._token = secrets.token_hex(8)
-        self._count = itertools.count()
-        self._actors = RayHosts(spec)
-        self.together = threading.RLock()
-        """Held while one call is made to several hosts: all do such calls in one order."""
-        self._values = Values(self.submit, self._actors.shared, self.together, spec.timeout_s)
-        self._background: list[threading.Thread] = []
-        self._closed = False
+        self.inner = Hosts(spec)
+        """For the other parts of dsave."""
         _active.append(self)
-        _open[self._token] = self
+        _open[self.inner.token] = self
 
     @classmethod
     def start(
@@ -101,34 +86,27 @@ class Cluster:
 
         Saves that go on in the background are waited for.
         """
-        if self._closed:
+        if self.inner.closed:
             return
-        for thread in self._background:
-            thread.join()
-        self._closed = True
+        self.inner.join()
         _active.remove(self)
-        del _open[self._token]
-        self._actors.close()
+        del _open[self.inner.token]
+        self.inner.close()
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """`/job:worker/replica:0/task:0` and so on."""
-        return self._hosts
+        return self.inner.names
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Every device of every host, `/job:worker/replica:0/task:0/device:CPU:0` and so on."""
-        return self._devices
+        return self.inner.devices
 
     @property
     def default_device(self) -> str:
         """Where a variable is put here and now: on the device of the scope."""
-        return resolve_placement(_scope.get(), self._devices)
-
-    @property
-    def own_address(self) -> str:
-        """Where the hosts can reach the calling process."""
-        return self._actors.own_address
+        return resolve_placement(_scope.get(), self.inner.devices)
 
     @contextlib.contextmanager
     def device(self, name: str | DeviceSpec) -> Iterator[None]:
@@ -140,7 +118,7 @@ class Cluster:
             DeviceError: the cluster has no such device.
         """
         spec = _scope.get().make_merged_spec(DeviceSpec.from_string(name))
-        resolve_placement(spec, self._devices)
+        resolve_placement(spec, self.inner.devices)
         token = _scope.set(spec)
         try:
             yield
@@ -167,9 +145,9 @@ class Cluster:
         """
         value, kind, full = described(initial, shape, dtype, name)
         variable = new_variable.plain(
-            name, kind, full, self.default_device, self.new_key, trainable=trainable
+            name, kind, full, self.default_device, self.inner.new_key, trainable=trainable
         )
-        self._values.fill(variable, value)
+        self.inner.values.fill(variable, value)
         return variable
 
     def mirrored_variable(
@@ -200,11 +178,11 @@ class Cluster:
             kind,
             full,
             self._replica_devices(devices),
-            self.new_key,
+            self.inner.new_key,
             trainable=trainable,
             aggregation=aggregation,
         )
-        self._values.fill(variable, value)
+        self.inner.values.fill(variable, value)
         return variable
 
     def sync_on_read_variable(
@@ -232,10 +210,10 @@ class Cluster:
             kind,
             full,
             self._replica_devices(devices),
-            self.new_key,
+            self.inner.new_key,
             aggregation=aggregation,
         )
-        self._values.fill(variable, value)
+        self.inner.values.fill(variable, value)
         return variable
 
     def sharded_variable(
@@ -256,11 +234,15 @@ class Cluster:
             DeviceError, DtypeError, ModelError: as `mirrored_variable`, and for a scalar.
         """
         value, kind, full = described(initial, shape, dtype, name)
-        places = [cpu0(h) for h in self._hosts] if devices is None else self.resolved(devices)
-        variable = new_variable.sharded(
-            name, kind, full, places, self.new_key, trainable=trainable
+        places = (
+            [cpu0(h) for h in self.inner.names]
+            if devices is None
+            else self.inner.resolved(devices)
         )
-        self._values.fill(variable, value)
+        variable = new_variable.sharded(
+            name, kind, full, places, self.inner.new_key, trainable=trainable
+        )
+        self.inner.values.fill(variable, value)
         return variable
 
     def read(self, variable: Variable | Component, device: str | None = None) -> Array:
@@ -275,12 +257,12 @@ class Cluster:
         """
         if not isinstance(variable, Component):
             check_variable(variable)
-        self.check_own(variable)
+        self.inner.check_own(variable)
         if isinstance(variable, Component):
-            return self._values.fetch([variable])[0]
+            return self.inner.values.fetch([variable])[0]
         if device is not None:
-            return self._values.fetch([self._on_device(variable, device)])[0]
-        return self._values.read(variable)
+            return self.inner.values.fetch([self._on_device(variable, device)])[0]
+        return self.inner.values.read(variable)
 
     def assign(self, variable: Variable, value: object, device: str | None = None) -> None:
         """Replace all replicas of a variable, or with `device` the one that is there.
@@ -292,7 +274,7 @@ class Cluster:
                 of another cluster.
         """
         check_variable(variable)
-        self.check_own(variable)
+        self.inner.check_own(variable)
         array, _ = as_variable_array(value, variable.dtype, variable.name)
         if device is not None:
             component = self._on_device(variable, device)
@@ -303,7 +285,7 @@ class Cluster:
             raise ModelError(
                 variable.name, f"an array of shape {box.lengths} is wanted, got {array.shape}"
             )
-        self._values.store(variable, components, array, box)
+        self.inner.values.store(variable, components, array, box)
 
     def run(
         self,
@@ -325,10 +307,12 @@ class Cluster:
             Exception: what the step raised.
         """
         _check_step(step)
-        chosen = self._hosts if hosts is None else self._known(hosts)
-        self._values.free()
-        with self.together:
-            calls = {h: self.submit(h, "running a step", "call", step, args) for h in chosen}
+        chosen = self.inner.names if hosts is None else self._known(hosts)
+        self.inner.values.free()
+        with self.inner.together:
+            calls = {
+                h: self.inner.submit(h, "running a step", "call", step, args) for h in chosen
+            }
         return answers("running a step", calls, timeout_s, "timeout_s")
 
     def real_path(self, path: str | os.PathLike[str], host: str) -> str:
@@ -339,83 +323,23 @@ class Cluster:
         Raises:
             DeviceError: no host has that name, or several have.
         """
-        return behind(os.fspath(path), self._actors.mounts[resolve_host(host, self._hosts)])
-
-    def private_note(self, path: str) -> str:
-        """What to know of a path of which each host has its own copy; empty: they have not."""
-        return private_note(path, self._actors.mounts)
-
-    def submit(
-        self,
-        host: str,
-        phase: str,
-        method: str,
-        *args: Any,
-        group: str | None = None,
-        **kwargs: Any,
-    ) -> "Future[Any]":
-        """Call a method of `runtime.host.Host` on a host.
-
-        Raises:
-            ClusterError: the cluster is closed.
-        """
-        if self._closed:
-            raise ClusterError("the cluster is closed")
-        return self._actors.submit(host, phase, method, *args, group=group, **kwargs)
+        return self.inner.real_path(path, host)
 
     def _known(self, hosts: Sequence[str]) -> tuple[str, ...]:
         if isinstance(hosts, str):
             raise DeviceError(hosts, "a list of hosts is wanted")
-        return tuple(dict.fromkeys(resolve_host(host, self._hosts) for host in hosts))
-
-    def wait_for(self, thread: threading.Thread) -> None:
-        """Let `close` wait for a save in the background."""
-        self._background = [each for each in self._background if each.is_alive()] + [thread]
+        return tuple(dict.fromkeys(resolve_host(host, self.inner.names) for host in hosts))
 
     def __reduce__(self) -> str:
         raise ClusterError(
             "a cluster stays in its process; a step uses host.value, host.assign"
         )
 
-    def new_key(self) -> str:
-        """A key for a component that no other component has."""
-        return f"{self._token}-{next(self._count)}"
-
-    def check_own(self, variable: Variable | Component) -> None:
-        """See that a variable, or a component of one, was made on this cluster.
-
-        Raises:
-            ModelError: it was not.
-        """
-        if _token_of(variable) != self._token:
-            raise ModelError(variable.name, "it is of another cluster")
-
-    def resolved(self, devices: Sequence[str | DeviceSpec]) -> list[str]:
-        """The whole names of devices, each of them once.
-
-        Raises:
-            DeviceError: the cluster has no such device, or one is named twice.
-        """
-        if not isinstance(devices, list | tuple) or not devices:
-            raise DeviceError(str(devices), "a list of at least one device name is wanted")
-        names = [
-            resolve_placement(DeviceSpec.from_string(device), self._devices)
-            for device in devices
-        ]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise DeviceError(twice, "it is named twice")
-        return names
-
-    def keep(self, variable: Variable) -> None:
-        """Free a new variable's values when nobody has the variable any more."""
-        self._values.keep(variable)
-
     def _replica_devices(self, devices: Sequence[str | DeviceSpec] | None) -> list[str]:
         if devices is not None:
-            return self.resolved(devices)
-        gpus = [device for device in self._devices if "/device:GPU:" in device]
-        return gpus or [cpu0(host) for host in self._hosts]
+            return self.inner.resolved(devices)
+        gpus = [device for device in self.inner.devices if "/device:GPU:" in device]
+        return gpus or [cpu0(host) for host in self.inner.names]
 
     def _on_device(self, variable: Variable, device: str) -> Component:
         wanted = DeviceSpec.from_string(device)
@@ -440,15 +364,10 @@ def _check_step(step: object) -> None:
         )
 
 
-def _token_of(variable: Variable | Component) -> str:
-    component = variable if isinstance(variable, Component) else variable.components[0]
-    return component.key.partition("-")[0]
-
-
 def _read(item: Variable | Component | Asset) -> Array:
     if isinstance(item, Asset):
         return np.array(item.path.encode(), object)
-    cluster = _open.get(_token_of(item))
+    cluster = _open.get(token_of(item))
     if cluster is None:
         raise ClusterError(f"the cluster of variable {item.name!r} is closed")
     return cluster.read(item)

@@ -20,8 +20,8 @@ from dsave.format.crc32c import joined
 from dsave.model.device import LOCALHOST
 from dsave.plan.load_plan import LoadPlan, Segment
 from dsave.runtime.answers import all_answers
-from dsave.runtime.cluster import Cluster
 from dsave.runtime.host_load import HostLoad, LoadTicket, StoredMetadata, View
+from dsave.runtime.hosts import Hosts
 from dsave.runtime.object_storage import check_hosts_share
 from dsave.runtime.stream import Endpoint
 
@@ -43,8 +43,8 @@ class LoadHosts:
             StalledError if it makes no progress before the deadline.
     """
 
-    def __init__(self, cluster: Cluster, directory: str, stall_timeout_s: float) -> None:
-        self._cluster = cluster
+    def __init__(self, hosts: Hosts, directory: str, stall_timeout_s: float) -> None:
+        self._hosts = hosts
         self._ticket = LoadTicket(secrets.token_hex(8), directory, stall_timeout_s)
         self._begun: list[str] = []
         self._local: HostLoad | None = None
@@ -64,11 +64,11 @@ class LoadHosts:
             self._begun.append(host)
             if host == LOCALHOST:
                 self._local = HostLoad(
-                    LOCALHOST, self._ticket.directory, self._cluster.own_address, self._ticket
+                    LOCALHOST, self._ticket.directory, self._hosts.own_address, self._ticket
                 )
                 calls[host] = self._pool.submit(self._local.look)
             else:
-                calls[host] = self._cluster.submit(
+                calls[host] = self._hosts.submit(
                     host,
                     phase,
                     "begin_load",
@@ -115,14 +115,14 @@ class LoadHosts:
         epoch = self._ticket.epoch
         phase = "waiting for a step to end"
         calls = {
-            h: self._cluster.submit(h, phase, "can_adopt", epoch, replaces=replaces)
+            h: self._hosts.submit(h, phase, "can_adopt", epoch, replaces=replaces)
             for h in hosts
         }
         self._results(phase, calls)
         phase = "taking over what was loaded"
         try:
-            with self._cluster.together:
-                calls = {h: self._cluster.submit(h, phase, "adopt", epoch) for h in hosts}
+            with self._hosts.together:
+                calls = {h: self._hosts.submit(h, phase, "adopt", epoch) for h in hosts}
             self._results(phase, calls)
         except BaseException:
             self._take_back(hosts)
@@ -130,11 +130,11 @@ class LoadHosts:
 
     def _take_back(self, hosts: Iterable[str]) -> None:
         phase, calls = "taking back what there was", []
-        with self._cluster.together:
+        with self._hosts.together:
             for host in hosts:
                 with contextlib.suppress(DsaveError):
                     calls.append(
-                        self._cluster.submit(host, phase, "take_back", self._ticket.epoch)
+                        self._hosts.submit(host, phase, "take_back", self._ticket.epoch)
                     )
         wait(calls, self._ticket.stall_timeout_s)
 
@@ -201,7 +201,7 @@ class LoadHosts:
     def _submit(self, host: str, phase: str, verb: str, *args: Any) -> "Future[Any]":
         if host == LOCALHOST:
             return self._pool.submit(getattr(self._local, verb), *args)
-        return self._cluster.submit(
+        return self._hosts.submit(
             host,
             phase,
             "in_load",

@@ -10,8 +10,8 @@ from typing import Any
 from dsave.errors import DsaveError
 from dsave.model.device import LOCALHOST
 from dsave.runtime.answers import all_answers
-from dsave.runtime.cluster import Cluster
 from dsave.runtime.host_save import HostSave
+from dsave.runtime.hosts import Hosts
 from dsave.runtime.object_storage import check_hosts_share
 from dsave.runtime.save_messages import Found, HostProgress, Ticket
 from dsave.runtime.stream import Endpoint
@@ -29,8 +29,8 @@ class Participants:
             StalledError if it does not answer in time.
     """
 
-    def __init__(self, cluster: Cluster, ticket: Ticket) -> None:
-        self._cluster = cluster
+    def __init__(self, hosts: Hosts, ticket: Ticket) -> None:
+        self._hosts = hosts
         self._ticket = ticket
         self._begun: list[str] = []
         self._silent: set[str] = set()
@@ -56,7 +56,7 @@ class Participants:
             check_hosts_share(self._ticket.directory)
         phase = "taking a snapshot"
         calls: dict[str, Future[Any]] = {}
-        with self._cluster.together:
+        with self._hosts.together:
             self.turn.take()
             for host in dict.fromkeys([*snapshots, *sorted(writers)]):
                 self._begun.append(host)
@@ -67,7 +67,7 @@ class Participants:
                     )
                     calls[host] = _in_thread(self._local.begin, stores=stores)
                 else:
-                    calls[host] = self._cluster.submit(
+                    calls[host] = self._hosts.submit(
                         host,
                         phase,
                         "begin_save",
@@ -91,7 +91,7 @@ class Participants:
         """Call a verb of one host's `HostSave`."""
         if host == LOCALHOST:
             return _in_thread(getattr(self._local, verb), *args)
-        return self._cluster.submit(
+        return self._hosts.submit(
             host,
             phase,
             "in_save",

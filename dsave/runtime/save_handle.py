@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
-from dsave.runtime.cluster import Cluster
+from dsave.runtime.hosts import Hosts
 from dsave.runtime.result import SaveResult
 
 _log = logging.getLogger(__name__)
@@ -14,11 +14,11 @@ _log = logging.getLogger(__name__)
 class SaveHandle:
     """A save that goes on in the background."""
 
-    def __init__(self, finish: Callable[[], SaveResult], cluster: Cluster) -> None:
+    def __init__(self, finish: Callable[[], SaveResult], hosts: Hosts) -> None:
         self._future: Future[SaveResult] = Future()
         thread = threading.Thread(target=self._run, args=(finish,), name="dsave-save")
         thread.start()
-        cluster.wait_for(thread)
+        hosts.wait_for(thread)
 
     @property
     def done(self) -> bool:

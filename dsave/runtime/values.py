@@ -46,7 +46,7 @@ def described(
 class Values:
     """The values of a cluster's variables.
 
-    `submit` calls a method of a host, as `Cluster.submit`; `shared` makes an array an argument
+    `submit` calls a method of a host, as `Hosts.submit`; `shared` makes an array an argument
     for many calls; `together` is held while one change is sent to several hosts. A host that
     runs a step answers after it, at the latest in `timeout_s` seconds.
 

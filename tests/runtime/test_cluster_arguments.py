@@ -128,7 +128,9 @@ def test_an_array_of_pythons_own_keeps_its_dtype(pair, code):
 
 def test_rows_of_a_table_do_not_go_into_the_object_store_as_a_whole_too(pair, monkeypatch):
     shared = []
-    monkeypatch.setattr(pair._values, "_shared", lambda value: shared.append(value) or value)
+    monkeypatch.setattr(
+        pair.inner.values, "_shared", lambda value: shared.append(value) or value
+    )
     table = np.arange(6.0).reshape(3, 2)
     assert pair.read(pair.sharded_variable(table)).tolist() == table.tolist()
     assert not shared

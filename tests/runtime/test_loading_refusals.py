@@ -326,7 +326,7 @@ def test_a_host_that_dies_last_of_all_leaves_the_others_what_they_had(
     cluster = doomed.cluster
     dsave.save(small(cluster), tmp_path / "export", cluster=cluster)
     into = small(cluster, scale=-1.0)
-    submit, seen = cluster.submit, []
+    submit, seen = cluster.inner.submit, []
 
     def killing(host, phase, method, *args, **kwargs):
         if (host, method) == (SECOND, "adopt"):
@@ -335,7 +335,7 @@ def test_a_host_that_dies_last_of_all_leaves_the_others_what_they_had(
             seen.append(there.tolist())
         return submit(host, phase, method, *args, **kwargs)
 
-    monkeypatch.setattr(cluster, "submit", killing)
+    monkeypatch.setattr(cluster.inner, "submit", killing)
     with pytest.raises(dsave.HostLostError, match=SECOND):
         dsave.load(tmp_path / "export", cluster, into=into)
     assert seen == [[0.0, 1.0, 2.0, 3.0]]

@@ -31,6 +31,11 @@ class Cluster:
     devices = tuple(f"{host}/device:CPU:0" for host in HOSTS)
     own_address = "127.0.0.1"
 
+    @property
+    def inner(self):
+        """Itself: it is its hosts too."""
+        return self
+
     def __init__(self, root, *, shared):
         self.roots = {host: root / ("all" if shared else host[-1]) for host in HOSTS}
         for directory in self.roots.values():
@@ -46,8 +51,12 @@ class Cluster:
             for host, device in zip(HOSTS, self.devices, strict=True)
         }
 
+    def real_path(self, path, host):
+        """Where a path as a host sees it lies."""
+        return self._hosts[host].real_path(path)
+
     def submit(self, host, phase, method, *args, group=None, **kwargs):  # noqa: ARG002 - threads need no groups
-        """Call a method of a host, as `dsave.Cluster.submit` does."""
+        """Call a method of a host, as `Hosts.submit` does."""
         verb = args[1] if method == "in_save" else method
         if verb not in {"progress", "cancel"}:
             self.calls.append((host, verb))
