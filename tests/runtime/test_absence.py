@@ -9,6 +9,7 @@ import fsspec
 import pytest
 
 import dsave
+from dsave.runtime import local_files
 from dsave.runtime.absence import absence
 from dsave.runtime.source import open_source
 
@@ -88,10 +89,10 @@ def test_it_is_what_the_error_says(root, read):
 
 @pytest.mark.parametrize("read", [dsave.load, dsave.open])
 def test_a_directory_that_may_not_be_read_is_named(tmp_path, read, monkeypatch):
-    def refuse(_self):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.is_file", refuse)  # whoever is root may read everything
+    monkeypatch.setattr(local_files.os, "open", refuse)  # whoever is root may read everything
     with pytest.raises(
         dsave.DirectoryError, match=r"cannot be read.*Permission denied"
     ) as raised:

@@ -7,6 +7,7 @@ end, and the next save removes what was left.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -147,7 +148,9 @@ def interrupting():
             timer.join()
 
     previous = signal.signal(signal.SIGINT, handle)
+    gc.disable()  # what is raised in a callback of it, as JAX has one, ends nothing
     yield interrupt
+    gc.enable()
     signal.signal(signal.SIGINT, previous)
 
 

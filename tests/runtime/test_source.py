@@ -22,7 +22,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import dsave
 from dsave.format import naming
-from dsave.runtime import source
+from dsave.runtime import local_files
 from dsave.runtime.source import of_one_save, open_source, read_whole
 from dsave.verify import verify
 
@@ -126,7 +126,7 @@ def test_a_directory_is_let_go_of_with_its_source(tmp_path):
 
 
 def test_files_that_are_read_are_held_by_few_descriptors(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "_HELD", 2)
+    monkeypatch.setattr(local_files, "_HELD", 2)
     for number in range(4):
         (tmp_path / str(number)).write_bytes(b"%d" % number)
     before = len(descriptors())
@@ -178,7 +178,7 @@ def test_what_a_network_filesystem_calls_stale_is_missing(saved, monkeypatch):
             raise OSError(errno.ESTALE, "Stale file handle")
         return opened(name, flags, **kwargs)
 
-    monkeypatch.setattr(source.os, "open", removed)
+    monkeypatch.setattr(local_files.os, "open", removed)
     with pytest.raises(dsave.NotCommittedError):
         dsave.load(saved)
     assert stale
@@ -188,7 +188,7 @@ def test_a_file_that_cannot_be_opened_names_its_directory(saved, monkeypatch):
     def failing(*_, **__):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(source.os, "open", failing)
+    monkeypatch.setattr(local_files.os, "open", failing)
     with pytest.raises(dsave.DirectoryError, match="Too many open files") as raised:
         of_one_save(str(saved), lambda files: files)
     assert raised.value.directory == str(saved)
