@@ -155,6 +155,7 @@ class Coordinator:
             if log.failing and not cancelled:
                 cancelled = True
                 for host in {c.host for c in log.open if c.phase is Phase.WRITING}:
+                    self._pulses.start(host)  # it may have waited for one that is lost
                     self._call(host, "giving up", "cancel")
             events = self._events(log)
             if self._interruption is not None and not interrupted:

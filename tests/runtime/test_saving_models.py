@@ -82,7 +82,7 @@ def many(pair, gpus):
             dtype_of("float32"),
             (2,),
             gpus,
-            pair.new_key,
+            pair.inner.new_key,
             trainable=True,
             aggregation="none",
         )

@@ -8,6 +8,7 @@
 """
 
 import re
+import threading
 import time
 from concurrent.futures import Future
 
@@ -125,6 +126,22 @@ def test_the_silent_source_is_blamed_and_not_the_writer_that_waits_for_it(job):
     assert job.fails(StalledError, job.plan_with_a_source(), stall_timeout_s=0.3).host == job.B
 
 
+def test_the_writer_that_waited_for_a_lost_source_has_a_deadline_of_its_own_to_give_up(job):
+    writing = Future()
+
+    def cancel(_):
+        threading.Timer(0.6, writing.set_result, (None,)).start()
+
+    job.answers |= {"write": writing, (job.A, "cancel"): cancel}
+    job.answers[job.B, "progress"] = lambda _: Future() if "write" in job.verbs() else None
+    job.answers[job.B, "cancel"] = True
+    coordinator = job.coordinator(job.plan_with_a_source(), stall_timeout_s=1.0)
+    with pytest.raises(StalledError):
+        coordinator.run(lambda: None)
+    assert coordinator.lost == {job.B}
+    assert job.verbs(job.A)[-1] == "discard"
+
+
 def test_questions_that_cannot_be_asked_end_a_save_at_its_deadline(job):
     def closed(_host):
         raise ClusterError("the cluster is closed")
@@ -137,8 +154,8 @@ def test_the_time_that_we_stood_still_ourselves_is_not_the_hosts(job, monkeypatc
     monkeypatch.setattr(pulses, "_PAUSE_S", 0.1)
 
     def seal(_receipts):
-        time.sleep(0.5)
+        time.sleep(1.5)
         return job.METADATA
 
-    job.carry_out(seal=seal, stall_timeout_s=0.2)
+    job.carry_out(seal=seal, stall_timeout_s=1)
     assert job.verbs(job.A)[-1] == "clean"
